@@ -1,0 +1,1 @@
+//! Streaming Wan 2.1 inference on libtorch.
