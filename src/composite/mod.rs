@@ -1,0 +1,1 @@
+//! Puts the persons in a frame on another background.

@@ -1,0 +1,1 @@
+//! Finds the persons in a frame.

@@ -1,0 +1,1 @@
+//! Finds the runtimes that are not linked: ONNX Runtime and libtorch.
