@@ -9,3 +9,6 @@ pub mod frame;
 pub mod mask;
 pub mod pipeline;
 pub mod runtime;
+pub mod sink;
+pub mod source;
+pub mod stream;
