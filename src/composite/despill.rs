@@ -4,7 +4,7 @@
 //! fringe. F and B nearby are known roughly: they are the local means of what is surely person and surely background.
 
 use super::blend::{Code, View, round};
-use super::field::{Field, Sums};
+use super::field::{Area, Field, Sums};
 
 /// `alpha` (0..=255) to the fourth power, scaled to 0..=252: only what is nearly solid counts.
 #[inline(always)]
@@ -16,6 +16,7 @@ pub(super) fn sharpened(alpha: u16) -> u16 {
 /// Local means of persons and of background in one plane.
 #[derive(Default)]
 pub(super) struct Surroundings {
+    area: Area,
     near: Sums,
     around: Sums,
     person: Field,
@@ -26,12 +27,29 @@ pub(super) struct Surroundings {
 const WIDER: f32 = 0.02;
 
 impl Surroundings {
-    /// Looks at a plane. `cell` is the grid's cell in samples; `empty` is the code for a frame without any person.
-    pub(super) fn look<T: Code>(&mut self, plane: View<T>, alpha: &[u8], cell: [usize; 2], empty: f32) {
-        self.near.gather(plane, alpha, cell, sharpened);
-        Self::settle(&mut self.near, &mut self.around, empty, &mut self.person);
-        self.near.gather(plane, alpha, cell, |a| sharpened(255 - a));
-        Self::settle(&mut self.near, &mut self.around, empty, &mut self.background);
+    /// Looks at a plane near its soft edges, or at the persons in all of it if `everywhere`. `cell` is the grid's cell
+    /// in samples; `empty` is the code for a frame without any person. False if there is nothing to restore.
+    pub(super) fn look<T: Code>(
+        &mut self,
+        plane: View<T>,
+        alpha: &[u8],
+        cell: [usize; 2],
+        empty: f32,
+        everywhere: bool,
+    ) -> bool {
+        let soft = self.area.near_soft(alpha, plane.width, cell);
+        if soft {
+            self.near.gather(plane, alpha, &self.area, |a| sharpened(255 - a));
+            Self::settle(&mut self.near, &mut self.around, empty, &mut self.background);
+        }
+        if everywhere {
+            self.area.all(plane.width, plane.height, cell);
+        }
+        if soft || everywhere {
+            self.near.gather(plane, alpha, &self.area, sharpened);
+            Self::settle(&mut self.near, &mut self.around, empty, &mut self.person);
+        }
+        soft
     }
 
     fn settle(near: &mut Sums, around: &mut Sums, empty: f32, field: &mut Field) {
