@@ -19,7 +19,7 @@ impl Blur {
         // A Gaussian of two cells or more, read back by linear interpolation, is smooth to the eye.
         let cell = sigma.map(|s| ((s / 2.0).max(1.0) as usize).ilog2().min(5)).map(|log2| 1 << log2);
         self.area.all(plane.width, plane.height, cell);
-        self.sums.gather(plane, alpha, &self.area, |a| sharpened(255 - a));
+        self.sums.gather(plane, alpha, &self.area, 1, |a| sharpened(255 - a));
         self.sums.smooth([sigma[0] / cell[0] as f32, sigma[1] / cell[1] as f32]);
         // In the middle of a large person nothing else is near.
         self.sums.add_total(1e-9);

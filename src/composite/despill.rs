@@ -6,11 +6,11 @@
 use super::blend::{Code, View, round};
 use super::field::{Area, Field, Sums};
 
-/// `alpha` (0..=255) to the fourth power, scaled to 0..=252: only what is nearly solid counts.
+/// `alpha` (0..=255) to the eighth power, scaled to 0..=248: only what is nearly solid counts.
 #[inline(always)]
 pub(super) fn sharpened(alpha: u16) -> u16 {
-    let square = (alpha * alpha) >> 8;
-    (square * square) >> 8
+    let square = |a: u16| (a * a) >> 8;
+    square(square(square(alpha)))
 }
 
 /// Local means of persons and of background in one plane.
@@ -24,7 +24,10 @@ pub(super) struct Surroundings {
 }
 
 /// How much the next larger neighbourhood counts against the nearer one. It decides where the nearer one holds little.
-const WIDER: f32 = 0.02;
+const WIDER: f32 = 0.05;
+/// Sizes of the neighbourhoods beyond the cell itself, as standard deviations in cells.
+const NEAR: [f32; 1] = [1.5];
+const FAR: [f32; 2] = [1.5, 6.0];
 
 impl Surroundings {
     /// Looks at a plane near its soft edges, or at the persons in all of it if `everywhere`. `cell` is the grid's cell
@@ -38,22 +41,25 @@ impl Surroundings {
         everywhere: bool,
     ) -> bool {
         let soft = self.area.near_soft(alpha, plane.width, cell);
+        // Means over cells this large do not need every row.
+        let nth = if cell[1] >= 8 { 2 } else { 1 };
         if soft {
-            self.near.gather(plane, alpha, &self.area, |a| sharpened(255 - a));
-            Self::settle(&mut self.near, &mut self.around, empty, &mut self.background);
+            self.near.gather(plane, alpha, &self.area, nth, |a| sharpened(255 - a));
+            Self::settle(&mut self.near, &mut self.around, empty, &mut self.background, &NEAR);
         }
         if everywhere {
             self.area.all(plane.width, plane.height, cell);
         }
         if soft || everywhere {
-            self.near.gather(plane, alpha, &self.area, sharpened);
-            Self::settle(&mut self.near, &mut self.around, empty, &mut self.person);
+            self.near.gather(plane, alpha, &self.area, nth, sharpened);
+            let reaches = if everywhere { &FAR[..] } else { &NEAR };
+            Self::settle(&mut self.near, &mut self.around, empty, &mut self.person, reaches);
         }
         soft
     }
 
-    fn settle(near: &mut Sums, around: &mut Sums, empty: f32, field: &mut Field) {
-        for sigma in [1.0, 3.0] {
+    fn settle(near: &mut Sums, around: &mut Sums, empty: f32, field: &mut Field, reaches: &[f32]) {
+        for &sigma in reaches {
             around.clone_from(near);
             around.smooth([sigma; 2]);
             near.add(around, WIDER);

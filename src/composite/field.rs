@@ -68,12 +68,14 @@ impl Area {
 }
 
 impl Sums {
-    /// Adds up the plane's codes, weighted by `weigh(alpha)`, which must not exceed 256, in the cells of `area`.
+    /// Adds up the plane's codes, weighted by `weigh(alpha)`, which must not exceed 256, in the cells of `area`,
+    /// on every `nth` row.
     pub(super) fn gather<T: Code>(
         &mut self,
         plane: View<T>,
         alpha: &[u8],
         area: &Area,
+        nth: usize,
         weigh: impl Fn(u16) -> u16 + Copy,
     ) {
         let cell = area.cell;
@@ -98,7 +100,7 @@ impl Sums {
                 let (codes, weights) = (&mut codes[across.clone()], &mut weights[across.clone()]);
                 codes.fill(0);
                 weights.fill(0);
-                for y in rows.clone() {
+                for y in rows.clone().step_by(nth) {
                     let alpha = &alpha[y * plane.width..][across.clone()];
                     let row = &plane.row(y)[across.clone()];
                     runs(alpha, |kind, r| {
@@ -192,11 +194,22 @@ impl Field {
             let from = line[stretch.saturating_sub(1).min(last)];
             let slope = (line[stretch.min(last)] - from) * step;
             let first = from + slope * (k as f32 + 0.5);
-            for (i, o) in out[done..done + n].iter_mut().enumerate() {
-                *o = first + slope * i as f32;
-            }
+            ramp(&mut out[done..done + n], first, slope);
             done += n;
         }
+    }
+}
+
+fn ramp(out: &mut [f32], first: f32, slope: f32) {
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let mut at = first;
+    for four in fours {
+        *four = [at, at + slope, at + 2.0 * slope, at + 3.0 * slope];
+        at += 4.0 * slope;
+    }
+    for o in rest {
+        *o = at;
+        at += slope;
     }
 }
 

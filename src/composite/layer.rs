@@ -42,9 +42,12 @@ impl FieldRow {
             field.line(y, &mut self.line);
             self.y = Some(y);
         }
-        self.values.resize(run.len(), 0.0);
-        field.along(&self.line, run.start, &mut self.values);
-        &self.values
+        if self.values.len() < run.len() {
+            self.values.resize(run.len(), 0.0);
+        }
+        let values = &mut self.values[..run.len()];
+        field.along(&self.line, run.start, values);
+        values
     }
 }
 
