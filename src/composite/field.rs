@@ -165,6 +165,13 @@ impl Sums {
 }
 
 impl Field {
+    /// Computes each value from those of fields on the same grid.
+    pub(super) fn combine<const N: usize>(&mut self, fields: [&Self; N], f: impl Fn([f32; N]) -> f32) {
+        (self.width, self.height, self.cell) = (fields[0].width, fields[0].height, fields[0].cell);
+        self.value.clear();
+        self.value.extend((0..self.width * self.height).map(|i| f(fields.map(|field| field.value[i]))));
+    }
+
     /// Interpolates between the rows of the grid for row `y` of the plane. `line` gets one value a cell.
     pub(super) fn line(&self, y: usize, line: &mut Vec<f32>) {
         let at = ((y as f32 + 0.5) / self.cell[1] as f32 - 0.5).clamp(0.0, (self.height - 1) as f32);

@@ -55,8 +55,7 @@ impl<T: Code> Layer<'_, T> {
     /// Fills `target`, a plane of `width` samples and as many rows as alpha has. The persons come from `source`, or
     /// are in the target already.
     pub(super) fn lay(&self, source: Option<View<T>>, target: &mut [T], stride: usize, width: usize) {
-        let mut person = FieldRow::default();
-        let mut background = FieldRow::default();
+        let mut steps = FieldRow::default();
         let mut back = FieldRow::default();
         let mut codes: Vec<T> = Vec::new();
         for (y, alpha) in self.alpha.chunks_exact(width).enumerate() {
@@ -74,9 +73,7 @@ impl<T: Code> Layer<'_, T> {
                 if kind == Run::Soft
                     && let Some(spill) = self.despill
                 {
-                    let person = person.read(spill.person(), y, &run);
-                    let background = background.read(spill.background(), y, &run);
-                    restore(row, alpha, person, background, self.max);
+                    restore(row, alpha, steps.read(spill.spill(), y, &run), self.max);
                 }
                 match (&self.back, kind) {
                     (&Back::Colour(colour), Run::Clear) => row.fill(colour),
