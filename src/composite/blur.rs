@@ -1,11 +1,13 @@
 //! The frame's own background out of focus, without the persons in it.
 
 use super::blend::{Code, View};
-use super::field::{Field, Sums};
+use super::despill::sharpened;
+use super::field::{Area, Field, Sums};
 
 /// Blurs one plane after the other; keeps its memory.
 #[derive(Default)]
 pub(super) struct Blur {
+    area: Area,
     sums: Sums,
     field: Field,
 }
@@ -16,9 +18,11 @@ impl Blur {
     pub(super) fn of<T: Code>(&mut self, plane: View<T>, alpha: &[u8], sigma: [f32; 2]) -> &Field {
         // A Gaussian of two cells or more, read back by linear interpolation, is smooth to the eye.
         let cell = sigma.map(|s| ((s / 2.0).max(1.0) as usize).ilog2().min(5)).map(|log2| 1 << log2);
-        // Persons keep a trace of weight, so that there is a value even where nothing else is near.
-        self.sums.gather(plane, alpha, cell, |a| 1 + super::despill::sharpened(255 - a));
+        self.area.all(plane.width, plane.height, cell);
+        self.sums.gather(plane, alpha, &self.area, 1, |a| sharpened(255 - a));
         self.sums.smooth([sigma[0] / cell[0] as f32, sigma[1] / cell[1] as f32]);
+        // In the middle of a large person nothing else is near.
+        self.sums.add_total(1e-9);
         self.sums.mean(0.0, &mut self.field);
         &self.field
     }

@@ -1,6 +1,6 @@
 //! Local means of a plane on a coarse grid: cheap to gather, to smooth and to read back at full size.
 
-use super::blend::{Code, View};
+use super::blend::{Code, Run, View, runs};
 
 /// Weighted sums over the cells of a grid that covers a plane.
 #[derive(Clone, Default)]
@@ -14,6 +14,15 @@ pub(super) struct Sums {
     weight: Vec<f32>,
 }
 
+/// The cells of a grid over a plane that are worth looking at.
+#[derive(Default)]
+pub(super) struct Area {
+    width: usize,
+    height: usize,
+    cell: [usize; 2],
+    wanted: Vec<bool>,
+}
+
 /// A smooth picture: one value in codes for each cell of a grid, read between them by linear interpolation.
 #[derive(Default)]
 pub(super) struct Field {
@@ -23,37 +32,99 @@ pub(super) struct Field {
     value: Vec<f32>,
 }
 
+impl Area {
+    fn size(&mut self, width: usize, height: usize, cell: [usize; 2], wanted: bool) {
+        debug_assert!(cell.iter().all(|&c| c == 1 || c % 2 == 0));
+        (self.width, self.height, self.cell) = (width.div_ceil(cell[0]), height.div_ceil(cell[1]), cell);
+        self.wanted.clear();
+        self.wanted.resize(self.width * self.height, wanted);
+    }
+
+    /// The whole plane.
+    pub(super) fn all(&mut self, width: usize, height: usize, cell: [usize; 2]) {
+        self.size(width, height, cell, true);
+    }
+
+    /// Cells at most two away from one with soft alpha. False if there is none.
+    pub(super) fn near_soft(&mut self, alpha: &[u8], width: usize, cell: [usize; 2]) -> bool {
+        self.size(width, alpha.len() / width, cell, false);
+        for (y, alpha) in alpha.chunks_exact(width).enumerate() {
+            let row = &mut self.wanted[y / cell[1] * self.width..][..self.width];
+            runs(alpha, |kind, run| {
+                if kind == Run::Soft {
+                    row[run.start / cell[0]..run.end.div_ceil(cell[0])].fill(true);
+                }
+            });
+        }
+        let soft = self.wanted.clone();
+        for (i, _) in soft.iter().enumerate().filter(|(_, soft)| **soft) {
+            let (x, y) = (i % self.width, i / self.width);
+            for row in self.wanted.chunks_exact_mut(self.width).take(y + 3).skip(y.saturating_sub(2)) {
+                row[x.saturating_sub(2)..(x + 3).min(self.width)].fill(true);
+            }
+        }
+        soft.contains(&true)
+    }
+}
+
 impl Sums {
-    /// Adds up the plane's codes, weighted by `weigh(alpha)`, which must not exceed 256.
+    /// Adds up the plane's codes, weighted by `weigh(alpha)`, which must not exceed 256, in the cells of `area`,
+    /// on every `nth` row.
     pub(super) fn gather<T: Code>(
         &mut self,
         plane: View<T>,
         alpha: &[u8],
-        cell: [usize; 2],
+        area: &Area,
+        nth: usize,
         weigh: impl Fn(u16) -> u16 + Copy,
     ) {
-        debug_assert!(cell.iter().all(|&c| c == 1 || c % 2 == 0));
-        let (w, h) = (plane.width.div_ceil(cell[0]), plane.height.div_ceil(cell[1]));
-        (self.width, self.height, self.cell) = (w, h, cell);
+        let cell = area.cell;
+        (self.width, self.height, self.cell) = (area.width, area.height, cell);
         self.code.clear();
+        self.code.resize(area.wanted.len(), 0.0);
         self.weight.clear();
-        let mut columns = vec![(0u32, 0u32); plane.width];
-        for top in (0..plane.height).step_by(cell[1]) {
-            columns.fill((0, 0));
-            // Rows of one cell first: that loop has no order in x and runs on vectors. At most 64 rows of 16-bit codes
-            // times 256 fit 32 bits.
-            for y in top..plane.height.min(top + cell[1]) {
-                let alpha = &alpha[y * plane.width..][..plane.width];
-                for ((sum, &a), &c) in columns.iter_mut().zip(alpha).zip(plane.row(y)) {
-                    let weight = weigh(u16::from(a));
-                    let code: u32 = c.into();
-                    sum.0 += u32::from(weight) * code;
-                    sum.1 += u32::from(weight);
+        self.weight.resize(area.wanted.len(), 0.0);
+        let (mut codes, mut weights) = (vec![0u32; plane.width], vec![0u32; plane.width]);
+        for (j, wanted) in area.wanted.chunks_exact(area.width).enumerate() {
+            let rows = j * cell[1]..plane.height.min((j + 1) * cell[1]);
+            let mut first = 0;
+            for stretch in wanted.chunk_by(PartialEq::eq) {
+                let cells = first..first + stretch.len();
+                first = cells.end;
+                if !stretch[0] {
+                    continue;
                 }
-            }
-            for cell in columns.chunks(cell[0]) {
-                self.code.push(cell.iter().map(|s| s.0 as f32).sum());
-                self.weight.push(cell.iter().map(|s| s.1 as f32).sum());
+                // All rows of the cells first: that loop has no order in x and runs on vectors. At most 64 rows of
+                // 16-bit codes times 256 fit 32 bits.
+                let across = cells.start * cell[0]..plane.width.min(cells.end * cell[0]);
+                let (codes, weights) = (&mut codes[across.clone()], &mut weights[across.clone()]);
+                codes.fill(0);
+                weights.fill(0);
+                for y in rows.clone().step_by(nth) {
+                    let alpha = &alpha[y * plane.width..][across.clone()];
+                    let row = &plane.row(y)[across.clone()];
+                    runs(alpha, |kind, r| {
+                        let (codes, weights) = (&mut codes[r.clone()], &mut weights[r.clone()]);
+                        match kind {
+                            Run::Clear => add_evenly(codes, weights, &row[r], weigh(0)),
+                            Run::Solid => add_evenly(codes, weights, &row[r], weigh(255)),
+                            Run::Soft => {
+                                for (((s, w), &c), &a) in
+                                    codes.iter_mut().zip(weights).zip(&row[r.clone()]).zip(&alpha[r])
+                                {
+                                    let (weight, code): (u16, u32) = (weigh(a.into()), c.into());
+                                    *s += u32::from(weight) * code;
+                                    *w += u32::from(weight);
+                                }
+                            }
+                        }
+                    });
+                }
+                let line = j * area.width;
+                for (k, (s, w)) in codes.chunks(cell[0]).zip(weights.chunks(cell[0])).enumerate() {
+                    self.code[line + cells.start + k] = s.iter().map(|&v| v as f32).sum();
+                    self.weight[line + cells.start + k] = w.iter().map(|&v| v as f32).sum();
+                }
             }
         }
     }
@@ -94,6 +165,13 @@ impl Sums {
 }
 
 impl Field {
+    /// Computes each value from those of fields on the same grid.
+    pub(super) fn combine<const N: usize>(&mut self, fields: [&Self; N], f: impl Fn([f32; N]) -> f32) {
+        (self.width, self.height, self.cell) = (fields[0].width, fields[0].height, fields[0].cell);
+        self.value.clear();
+        self.value.extend((0..self.width * self.height).map(|i| f(fields.map(|field| field.value[i]))));
+    }
+
     /// Interpolates between the rows of the grid for row `y` of the plane. `line` gets one value a cell.
     pub(super) fn line(&self, y: usize, line: &mut Vec<f32>) {
         let at = ((y as f32 + 0.5) / self.cell[1] as f32 - 0.5).clamp(0.0, (self.height - 1) as f32);
@@ -123,17 +201,42 @@ impl Field {
             let from = line[stretch.saturating_sub(1).min(last)];
             let slope = (line[stretch.min(last)] - from) * step;
             let first = from + slope * (k as f32 + 0.5);
-            for (i, o) in out[done..done + n].iter_mut().enumerate() {
-                *o = first + slope * i as f32;
-            }
+            ramp(&mut out[done..done + n], first, slope);
             done += n;
         }
     }
 }
 
-/// A symmetric kernel of odd length that reaches three sigmas, and sums to 1.
+fn ramp(out: &mut [f32], first: f32, slope: f32) {
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let mut at = first;
+    for four in fours {
+        *four = [at, at + slope, at + 2.0 * slope, at + 3.0 * slope];
+        at += 4.0 * slope;
+    }
+    for o in rest {
+        *o = at;
+        at += slope;
+    }
+}
+
+/// As the loop for soft runs, with one weight for all.
+fn add_evenly<T: Code>(codes: &mut [u32], weights: &mut [u32], row: &[T], weight: u16) {
+    if weight == 0 {
+        return;
+    }
+    for (s, &c) in codes.iter_mut().zip(row) {
+        let code: u32 = c.into();
+        *s += u32::from(weight) * code;
+    }
+    for w in weights {
+        *w += u32::from(weight);
+    }
+}
+
+/// A symmetric kernel of odd length that reaches two and a half sigmas, and sums to 1.
 fn gaussian(sigma: f32) -> Vec<f32> {
-    let reach = (3.0 * sigma).ceil() as i32;
+    let reach = (2.5 * sigma).ceil() as i32;
     let mut kernel: Vec<f32> = (-reach..=reach).map(|i| (-0.5 * (i as f32 / sigma.max(1e-3)).powi(2)).exp()).collect();
     let sum: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= sum);

@@ -42,9 +42,12 @@ impl FieldRow {
             field.line(y, &mut self.line);
             self.y = Some(y);
         }
-        self.values.resize(run.len(), 0.0);
-        field.along(&self.line, run.start, &mut self.values);
-        &self.values
+        if self.values.len() < run.len() {
+            self.values.resize(run.len(), 0.0);
+        }
+        let values = &mut self.values[..run.len()];
+        field.along(&self.line, run.start, values);
+        values
     }
 }
 
@@ -52,8 +55,7 @@ impl<T: Code> Layer<'_, T> {
     /// Fills `target`, a plane of `width` samples and as many rows as alpha has. The persons come from `source`, or
     /// are in the target already.
     pub(super) fn lay(&self, source: Option<View<T>>, target: &mut [T], stride: usize, width: usize) {
-        let mut person = FieldRow::default();
-        let mut background = FieldRow::default();
+        let mut steps = FieldRow::default();
         let mut back = FieldRow::default();
         let mut codes: Vec<T> = Vec::new();
         for (y, alpha) in self.alpha.chunks_exact(width).enumerate() {
@@ -71,9 +73,7 @@ impl<T: Code> Layer<'_, T> {
                 if kind == Run::Soft
                     && let Some(spill) = self.despill
                 {
-                    let person = person.read(spill.person(), y, &run);
-                    let background = background.read(spill.background(), y, &run);
-                    restore(row, alpha, person, background, self.max);
+                    restore(row, alpha, steps.read(spill.spill(), y, &run), self.max);
                 }
                 match (&self.back, kind) {
                     (&Back::Colour(colour), Run::Clear) => row.fill(colour),

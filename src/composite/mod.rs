@@ -186,9 +186,9 @@ impl Job<'_> {
             let alpha: &[u8] = if p > 0 && subsampled { chroma } else { alpha };
             let shrink = if p > 0 { [format.log2_chroma_w, format.log2_chroma_h] } else { [0, 0] };
             let seen = view::<T>(picture, p, w, h);
-            if self.despill || matches!(behind, Behind::Nothing) {
-                surroundings.look(seen, alpha, cell(width, shrink), f32::from(black[p]));
-            }
+            let hidden = matches!(behind, Behind::Nothing);
+            let soft = (self.despill || hidden)
+                && surroundings.look(seen, alpha, cell(width, shrink), f32::from(black[p]), hidden);
             let back = match behind {
                 Behind::Colour(codes) => Back::Colour(T::from_u32(codes[p].into())),
                 Behind::Picture(picture) => Back::Picture(view(picture, p, w, h)),
@@ -197,7 +197,7 @@ impl Job<'_> {
                 }
                 Behind::Nothing => Back::Hidden(surroundings.person()),
             };
-            let despill = self.despill.then_some(&*surroundings);
+            let despill = (self.despill && soft).then_some(&*surroundings);
             let layer = Layer { alpha, back, despill, max: f32::from(format.max()) };
             if let Some(fresh) = &mut fresh {
                 let (target, stride) = plane_mut(fresh, p);
