@@ -6,16 +6,16 @@ use crate::frame::{Format, Sample, plane};
 
 use super::letterbox::Fit;
 
-/// How much of each cell of a coarse grid is person.
+/// How surely each cell of a network's grid is person.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     /// Cells in a row, rows.
     pub width: usize,
     pub height: usize,
-    /// Probability of person, 0..=1, row-major.
-    pub person: Vec<f32>,
-    pub view: View,
+    /// Row-major; what the numbers are, `curve` says.
+    pub values: Vec<f32>,
     pub curve: Curve,
+    pub view: View,
     /// No person is in the frame.
     pub empty: bool,
 }
@@ -42,15 +42,18 @@ impl View {
     }
 }
 
-/// How values between two cells are found.
+/// What a grid's values are. Values between two cells are found in the same terms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Curve {
-    /// Between the logits: the edge stays as sharp as the network drew it.
+    /// Log odds: an edge stays as sharp as the network drew it. [`NOBODY`] is as good as minus infinity.
     #[default]
     Logit,
-    /// Between the probabilities.
+    /// Probabilities, 0..=1.
     Linear,
 }
+
+/// The logit of "surely not a person".
+pub const NOBODY: f32 = -12.0;
 
 /// A network that finds the persons of one frame after the other. Each instance serves one thread.
 pub trait Network: Send {

@@ -63,9 +63,9 @@ impl Network for Selfie {
             out.height = height;
             out.view = View::of(fit, width, height);
             out.curve = Curve::Linear;
-            out.person.clear();
-            out.person.extend_from_slice(&map.data);
-            let likely = out.person.iter().filter(|&&p| p > 0.5).count();
+            out.values.clear();
+            out.values.extend_from_slice(&map.data);
+            let likely = out.values.iter().filter(|&&p| p > 0.5).count();
             out.empty = (likely as f32) < LEAST_AREA * (width * height) as f32;
             Ok(())
         })?

@@ -1,171 +1,153 @@
 //! From the network's coarse grid to one byte of alpha per pixel of the frame.
 
-use super::coverage::{Coverage, Curve, View};
+use std::ops::Range;
+
+use super::coverage::{Coverage, Curve, NOBODY, View};
 
 /// Entries of the table from interpolated value to alpha.
 const TABLE: usize = 4096;
-/// Logits beyond this are as good as certain.
-const LOGIT_LIMIT: f32 = 12.0;
 /// Probabilities up to the first are background, from the second on person: networks are never quite certain, and a
 /// haze over the whole background is worse than a slightly narrower edge.
 const WINDOW: (f32, f32) = (0.1, 0.9);
 
 /// Enlarges grids of one shape to frames of one size, bilinearly between cell centres.
-#[derive(Default)]
 pub struct Upsampler {
     threshold: Option<f32>,
     made_for: Option<(View, Curve, [usize; 4])>,
-    /// Per pixel of a row: where between its two cells it lies, 0..1.
-    across: Vec<f32>,
-    /// Pixels between the same two cells.
-    spans: Vec<Span>,
-    down: Vec<(u32, u32, f32)>,
-    table: Vec<u8>,
     gain: f32,
-    /// Table positions up to which alpha is 0, and from which it is at its greatest.
+    across: Vec<Place>,
+    down: Vec<Place>,
+    table: Box<[u8; TABLE]>,
+    /// The highest position in the table that still gives 0.
     low: f32,
-    high: f32,
+    /// Positions in the table, and for each row of the grid the cells above `low`.
     grid: Vec<f32>,
+    occupied: Vec<Range<usize>>,
     row: Vec<f32>,
 }
 
+/// Where a pixel lies between its cell and the next.
 #[derive(Clone, Copy)]
-struct Span {
-    from: u32,
-    to: u32,
-    left: u32,
-    right: u32,
+struct Place {
+    cell: u32,
+    t: f32,
 }
 
 impl Upsampler {
     /// With a `threshold` alpha is 0 or 255, else soft.
     pub fn new(threshold: Option<f32>) -> Self {
-        Self { threshold, gain: -1.0, ..Self::default() }
+        Self {
+            threshold,
+            made_for: None,
+            gain: 0.0,
+            across: Vec::new(),
+            down: Vec::new(),
+            table: Box::new([0; TABLE]),
+            low: 0.0,
+            grid: Vec::new(),
+            occupied: Vec::new(),
+            row: Vec::new(),
+        }
     }
 
     /// Writes the alpha of a frame of `width` x `height` pixels, times `gain`.
     pub fn enlarge(&mut self, coverage: &Coverage, gain: f32, width: usize, height: usize, alpha: &mut [u8]) {
         let key = (coverage.view, coverage.curve, [coverage.width, coverage.height, width, height]);
         if self.made_for != Some(key) {
-            self.place(coverage, width, height);
-            self.made_for = Some(key);
-            self.gain = -1.0;
+            let View { left, top, width: vw, height: vh } = coverage.view;
+            self.across = axis(left, vw, coverage.width, width);
+            self.down = axis(top, vh, coverage.height, height);
         }
-        if self.gain != gain {
+        if self.made_for != Some(key) || self.gain != gain {
             self.tabulate(coverage.curve, gain);
         }
-        self.positions(coverage);
-        let top = self.table[TABLE - 1];
-        for (line, &(upper, lower, t)) in alpha.chunks_exact_mut(width).zip(&self.down) {
-            let cells = |r: u32| &self.grid[r as usize * coverage.width..][..coverage.width];
+        self.made_for = Some(key);
+        self.gain = gain;
+        self.locate(coverage);
+        let cells = coverage.width;
+        for (line, place) in alpha.chunks_exact_mut(width).zip(&self.down) {
+            let (upper, lower) = (place.cell as usize, (place.cell as usize + 1).min(coverage.height - 1));
+            let (a, b) = (&self.occupied[upper], &self.occupied[lower]);
+            if a.is_empty() && b.is_empty() {
+                line.fill(0);
+                continue;
+            }
+            // One more cell on each side, into which the occupied ones reach.
+            let occupied = a.start.min(b.start).saturating_sub(1)..(a.end.max(b.end) + 1).min(cells);
+            let part = |r: usize| &self.grid[r * cells..][occupied.clone()];
             self.row.clear();
-            self.row.extend(cells(upper).iter().zip(cells(lower)).map(|(a, b)| a + t * (b - a)));
-            let ends = |s: &Span| (self.row[s.left as usize], self.row[s.right as usize]);
-            let mut spans = self.spans.iter().peekable();
-            while let Some(span) = spans.next() {
-                let (a, b) = ends(span);
-                let is_low = |(a, b): (f32, f32)| a <= self.low && b <= self.low;
-                let is_high = |(a, b): (f32, f32)| a >= self.high && b >= self.high;
-                let mut to = span.to;
-                if is_low((a, b)) {
-                    while let Some(next) = spans.next_if(|s| is_low(ends(s))) {
-                        to = next.to;
-                    }
-                    line[span.from as usize..to as usize].fill(0);
-                } else if is_high((a, b)) {
-                    while let Some(next) = spans.next_if(|s| is_high(ends(s))) {
-                        to = next.to;
-                    }
-                    line[span.from as usize..to as usize].fill(top);
-                } else {
-                    let range = span.from as usize..to as usize;
-                    for (o, t) in line[range.clone()].iter_mut().zip(&self.across[range]) {
-                        let at = (a + t * (b - a)) as i32 as usize;
-                        *o = self.table[at & (TABLE - 1)];
-                    }
-                }
+            self.row.extend(part(upper).iter().zip(part(lower)).map(|(a, b)| a + place.t * (b - a)));
+            // The last cell has no next one to lean on.
+            self.row.push(*self.row.last().unwrap_or(&0.0));
+            let first = self.across.partition_point(|p| (p.cell as usize) < occupied.start);
+            let end = self.across.partition_point(|p| (p.cell as usize) < occupied.end);
+            line[..first].fill(0);
+            line[end..].fill(0);
+            for (o, p) in line[first..end].iter_mut().zip(&self.across[first..end]) {
+                let i = p.cell as usize - occupied.start;
+                let (a, b) = (self.row[i], self.row[i + 1]);
+                *o = self.table[(a + p.t * (b - a)) as i32 as usize & (TABLE - 1)];
             }
         }
     }
 
-    /// Lays the frame's pixels over the grid.
-    fn place(&mut self, coverage: &Coverage, width: usize, height: usize) {
-        let View { left, top, width: vw, height: vh } = coverage.view;
-        let x = axis(left, vw, coverage.width, width);
-        let y = axis(top, vh, coverage.height, height);
-        self.across = x.iter().map(|p| p.2).collect();
-        self.down = y;
-        self.spans.clear();
-        for (i, &(a, b, _)) in x.iter().enumerate() {
-            let i = i as u32;
-            match self.spans.last_mut() {
-                Some(s) if (s.left, s.right) == (a, b) => s.to = i + 1,
-                _ => self.spans.push(Span { from: i, to: i + 1, left: a, right: b }),
-            }
-        }
-    }
-
+    /// Alpha by position, and the positions that give none.
     fn tabulate(&mut self, curve: Curve, gain: f32) {
-        let alpha = |i: usize| {
+        for (i, alpha) in self.table.iter_mut().enumerate() {
             let u = i as f32 / (TABLE - 1) as f32;
             let p = match curve {
-                Curve::Logit => 1.0 / (1.0 + (LOGIT_LIMIT * (1.0 - 2.0 * u)).exp()),
+                Curve::Logit => 1.0 / (1.0 + (-NOBODY * (1.0 - 2.0 * u)).exp()),
                 Curve::Linear => u,
             };
             let soft = match self.threshold {
                 Some(t) => f32::from(u8::from(p > t)),
                 None => ((p - WINDOW.0) / (WINDOW.1 - WINDOW.0)).clamp(0.0, 1.0),
             };
-            (soft * gain * 255.0).round() as u8
-        };
-        self.table = (0..TABLE).map(alpha).collect();
-        let top = self.table[TABLE - 1];
-        self.low = self.table.iter().take_while(|&&a| a == 0).count() as f32 - 1.0;
-        self.high = self.table.iter().take_while(|&&a| a < top).count() as f32;
-        self.gain = gain;
+            *alpha = (soft * gain * 255.0).round() as u8;
+        }
+        self.low = self.table.iter().take_while(|&&a| a == 0).count().saturating_sub(1) as f32;
     }
 
-    /// Probabilities to positions in the table.
-    fn positions(&mut self, coverage: &Coverage) {
+    /// Values to positions in the table, and the cells of each row that can give an alpha.
+    fn locate(&mut self, coverage: &Coverage) {
         let end = (TABLE - 1) as f32;
-        let position = |p: f32| match coverage.curve {
-            Curve::Linear => p.clamp(0.0, 1.0) * end,
-            Curve::Logit => {
-                let logit = (p / (1.0 - p)).ln();
-                (logit.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) / (2.0 * LOGIT_LIMIT) + 0.5) * end
-            }
+        let (scale, shift) = match coverage.curve {
+            Curve::Linear => (end, 0.0),
+            Curve::Logit => (end / (-2.0 * NOBODY), end / 2.0),
         };
-        // Most cells are nearly 0, and their logarithm is not needed.
-        let faint = 6e-6;
         self.grid.clear();
-        self.grid.extend(coverage.person.iter().map(|&p| if p <= faint { 0.0 } else { position(p) }));
+        self.grid.extend(coverage.values.iter().map(|v| (v * scale + shift).clamp(0.0, end)));
+        self.occupied.clear();
+        self.occupied.extend(self.grid.chunks_exact(coverage.width).map(|row| {
+            let start = row.iter().position(|&v| v > self.low).unwrap_or(0);
+            let end = row.iter().rposition(|&v| v > self.low).map_or(0, |i| i + 1);
+            start..end
+        }));
     }
 }
 
-/// For each of `pixels` pixels, its two cells and its place between them. `start` and `length` are the frame's part of
-/// the grid, in cells; cells beyond it are padding and are not touched.
-fn axis(start: f32, length: f32, cells: usize, pixels: usize) -> Vec<(u32, u32, f32)> {
+/// For each of `pixels` pixels, its place between two cells. `start` and `length` are the frame's part of the grid, in
+/// cells; cells beyond it are padding and are not touched.
+fn axis(start: f32, length: f32, cells: usize, pixels: usize) -> Vec<Place> {
     // Padding may end inside a cell; then the part of the cell that is frame counts, to a quarter.
     let inside = |edge: f32| if (edge - edge.round()).abs() < 1e-3 { 0.5 } else { 0.25 };
     let (low, high) = (start + inside(start) - 0.5, start + length - inside(start + length) - 0.5);
     let last = cells as f32 - 1.0;
-    (0..pixels)
-        .map(|i| {
-            let at = start + (i as f32 + 0.5) * length / pixels as f32 - 0.5;
-            let at = at.clamp(low, high.max(low)).clamp(0.0, last);
-            let cell = at.floor();
-            (cell as u32, (cell as u32 + 1).min(cells as u32 - 1), at - cell)
-        })
-        .collect()
+    let place = |i: usize| {
+        let at = start + (i as f32 + 0.5) * length / pixels as f32 - 0.5;
+        let at = at.clamp(low, high.max(low)).clamp(0.0, last);
+        Place { cell: at as u32, t: at.fract() }
+    };
+    (0..pixels).map(place).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn coverage(width: usize, height: usize, person: Vec<f32>) -> Coverage {
+    fn coverage(width: usize, height: usize, values: Vec<f32>) -> Coverage {
         let view = View { left: 0.0, top: 0.0, width: width as f32, height: height as f32 };
-        Coverage { width, height, person, view, curve: Curve::Linear, empty: false }
+        Coverage { width, height, values, view, curve: Curve::Linear, empty: false }
     }
 
     #[test]

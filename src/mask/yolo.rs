@@ -1,11 +1,13 @@
 //! YOLOv8-seg and its successors with the same head (YOLO11-seg): boxes, classes and mask coefficients in `output0`,
 //! prototypes in `output1`.
 
+use std::ops::Range;
+
 use ffmpeg_next::frame::Video;
 
 use crate::frame::Format;
 
-use super::coverage::{Choice, Coverage, Curve, Network, View};
+use super::coverage::{Choice, Coverage, Curve, NOBODY, Network, View};
 use super::letterbox::{Fit, Layout, Normalise, Sampler};
 use super::session::Session;
 
@@ -19,9 +21,6 @@ const DEFAULT_LONG_SIDE: usize = 640;
 const MAX_IOU: f32 = 0.7;
 /// More persons than this cost time and change nothing that can be seen.
 const MAX_PERSONS: usize = 32;
-/// The logit of "surely not a person", where no box reaches.
-pub const NOBODY: f32 = -12.0;
-
 /// What the head's tensors mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -44,6 +43,16 @@ impl Detection {
     pub fn area(&self) -> f32 {
         let [x1, y1, x2, y2] = self.bounds;
         (x2 - x1).max(0.0) * (y2 - y1).max(0.0)
+    }
+
+    /// The box in pixels of the frame, clipped to it.
+    pub fn native(&self, fit: Fit) -> [f32; 4] {
+        let (sx, sy) = fit.scale();
+        let (w, h) = (fit.source.0 as f32, fit.source.1 as f32);
+        let x = |v: f32| ((v - fit.left as f32) * sx as f32).clamp(0.0, w);
+        let y = |v: f32| ((v - fit.top as f32) * sy as f32).clamp(0.0, h);
+        let [x1, y1, x2, y2] = self.bounds;
+        [x(x1), y(y1), x(x2), y(y2)]
     }
 
     fn iou(&self, other: &Self) -> f32 {
@@ -107,39 +116,67 @@ impl Raw<'_> {
         kept
     }
 
-    /// The union of the persons' masks on the prototypes' grid: the maximum of their logits, [`NOBODY`] where no person
-    /// reaches.
-    ///
-    /// A box that ends early would cut a limb with a straight edge. So a mask may go beyond its box by [`MARGIN`] of the
-    /// box's size, but needs more evidence the farther it goes; a box that ends just before the frame does reaches its edge.
+    /// The union of the persons' masks, `canvas` wide and high: the maximum of their logits, [`NOBODY`] where no person
+    /// reaches. Each mask is enlarged from the prototypes' grid (bilinearly, half-pixel centres) before its box crops
+    /// it, as Ultralytics does it: cropped first, it would smear over the box's edge.
     pub fn union(&self, detections: &[Detection], fit: Fit, margin: Margin, logits: &mut Vec<f32>) {
-        let Self { head, output0, prototypes, grid: (width, height) } = *self;
-        let anchors = self.anchors();
+        let (width, height) = fit.canvas;
         logits.clear();
         logits.resize(width * height, NOBODY);
-        let cell = fit.canvas.0 as f32 / width as f32;
-        let mut line = vec![0.0; width];
+        let (columns, rows) = (axis(self.grid.0, width), axis(self.grid.1, height));
+        let mut coarse = Vec::new();
+        let mut line = vec![0.0; self.grid.0];
         for d in detections {
-            let coefficients: [f32; PROTOTYPES] =
-                std::array::from_fn(|k| output0[(4 + head.classes + k) * anchors + d.anchor]);
-            let (x, y) = (
-                margin.span(d.bounds[0], d.bounds[2], fit.left, fit.size.0, cell, width),
-                margin.span(d.bounds[1], d.bounds[3], fit.top, fit.size.1, cell, height),
-            );
-            for row in y.from..y.to {
-                let line = &mut line[x.from..x.to];
-                line.fill(-y.penalty(row));
-                for (k, c) in coefficients.iter().enumerate() {
-                    let p = &prototypes[(k * height + row) * width..][x.from..x.to];
-                    line.iter_mut().zip(p).for_each(|(l, p)| *l += c * p);
+            let x = margin.reach(d.bounds[0], d.bounds[2], fit.left, fit.size.0);
+            let y = margin.reach(d.bounds[1], d.bounds[3], fit.top, fit.size.1);
+            let (Some(first), Some(last)) = (x.pixels.clone().next(), x.pixels.clone().last()) else { continue };
+            let (Some(upper), Some(lower)) = (y.pixels.clone().next(), y.pixels.clone().last()) else { continue };
+            let cells = columns[first].0..columns[last].1 + 1;
+            let cell_rows = rows[upper].0..rows[lower].1 + 1;
+            self.logits(d, cells.clone(), cell_rows.clone(), &mut coarse);
+            let line = &mut line[..cells.len()];
+            let prices: Vec<f32> = x.pixels.clone().map(|i| x.price(i)).collect();
+            for row in y.pixels.clone() {
+                let (a, b, t) = rows[row];
+                let part = |r: usize| &coarse[(r - cell_rows.start) * cells.len()..][..cells.len()];
+                let price = y.price(row);
+                for ((l, a), b) in line.iter_mut().zip(part(a)).zip(part(b)) {
+                    *l = a + t * (b - a) - price;
                 }
-                let out = &mut logits[row * width..][x.from..x.to];
-                for (i, (o, l)) in out.iter_mut().zip(&*line).enumerate() {
-                    *o = o.max(l - x.penalty(x.from + i));
+                let out = &mut logits[row * width..][x.pixels.clone()];
+                for ((o, (a, b, t)), price) in out.iter_mut().zip(&columns[x.pixels.clone()]).zip(&prices) {
+                    let (a, b) = (line[a - cells.start], line[b - cells.start]);
+                    *o = o.max(a + t * (b - a) - price);
                 }
             }
         }
     }
+
+    /// One person's mask on a part of the prototypes' grid.
+    fn logits(&self, d: &Detection, columns: Range<usize>, rows: Range<usize>, out: &mut Vec<f32>) {
+        let anchors = self.anchors();
+        let first = 4 + self.head.classes;
+        let (width, height) = self.grid;
+        out.clear();
+        out.resize(columns.len() * rows.len(), 0.0);
+        for (out, row) in out.chunks_exact_mut(columns.len()).zip(rows) {
+            for k in 0..PROTOTYPES {
+                let c = self.output0[(first + k) * anchors + d.anchor];
+                let p = &self.prototypes[(k * height + row) * width..][columns.clone()];
+                out.iter_mut().zip(p).for_each(|(o, p)| *o += c * p);
+            }
+        }
+    }
+}
+
+/// For each of `pixels` pixels its two cells and the weight of the second, with half-pixel centres and edges repeated.
+fn axis(cells: usize, pixels: usize) -> Vec<(usize, usize, f32)> {
+    let scale = cells as f32 / pixels as f32;
+    let place = |i: usize| {
+        let at = ((i as f32 + 0.5) * scale - 0.5).clamp(0.0, cells as f32 - 1.0);
+        (at as usize, (at as usize + 1).min(cells - 1), at.fract())
+    };
+    (0..pixels).map(place).collect()
 }
 
 /// Keeps the largest persons, as many as `choice` allows.
@@ -151,50 +188,52 @@ pub fn choose(detections: &mut Vec<Detection>, choice: Choice) {
     }
 }
 
-/// How far a mask may go beyond its box.
+/// What becomes of a mask at the edges of its box.
+///
+/// A box that ends early would cut a limb with a straight edge. So a mask may go beyond its box, but needs more evidence
+/// the farther it goes; and a box that ends just before the frame does reaches the frame's edge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Margin {
-    /// Part of the box's length, on each side.
+    /// How far a mask may go beyond its box, as a part of the box's length.
     pub part: f32,
-    /// What is taken off the logit at the far end.
+    /// What is taken off the logit there.
     pub price: f32,
     /// A box that ends this part of the frame's length before the frame's edge reaches the edge.
     pub snap: f32,
 }
 
-impl Margin {
-    pub const DEFAULT: Self = Self { part: 0.08, price: 6.0, snap: 0.03 };
-}
-
-/// A box along one axis of the grid.
-struct Span {
-    /// Cells, end exclusive.
-    from: usize,
-    to: usize,
-    /// The box itself, in cells.
+/// A box along one axis of the canvas, in pixels.
+struct Reach {
+    pixels: Range<usize>,
     low: f32,
     high: f32,
     slope: f32,
 }
 
 impl Margin {
-    fn span(&self, low: f32, high: f32, offset: usize, length: usize, cell: f32, cells: usize) -> Span {
+    /// The mask ends where the box does, as in Ultralytics' `process_mask`.
+    pub const NONE: Self = Self { part: 0.0, price: 0.0, snap: 0.0 };
+    pub const NATURAL: Self = Self { part: 0.08, price: 24.0, snap: 0.03 };
+
+    /// `low` and `high` are the box's ends; the frame begins at `offset` and is `length` long.
+    fn reach(&self, low: f32, high: f32, offset: usize, length: usize) -> Reach {
         let (start, end) = (offset as f32, (offset + length) as f32);
-        let low = if low - start < self.snap * length as f32 { start } else { low };
-        let high = if end - high < self.snap * length as f32 { end } else { high };
-        let (low, high) = (low / cell, high / cell);
-        let reach = (self.part * (high - low)).max(1.0);
-        let from = (low - reach).floor().max(0.0) as usize;
-        let to = ((high + reach).ceil().max(0.0) as usize).min(cells);
-        Span { from: from.min(to), to, low, high, slope: self.price / reach }
+        let near = self.snap * length as f32;
+        let low = if low - start < near { start.min(low) } else { low };
+        let high = if end - high < near { end.max(high) } else { high };
+        let reach = self.part * (high - low);
+        // A pixel belongs to the box by its index, not its centre, as in `crop_mask`.
+        let pixel = |v: f32| (v.ceil().max(start) as usize).min(offset + length);
+        let pixels = pixel(low - reach)..pixel(high + reach);
+        Reach { pixels, low, high, slope: if reach > 0.0 { self.price / reach } else { 0.0 } }
     }
 }
 
-impl Span {
-    /// What a cell pays for lying outside the box.
-    fn penalty(&self, cell: usize) -> f32 {
-        let centre = cell as f32 + 0.5;
-        (self.low - centre).max(centre - self.high).max(0.0) * self.slope
+impl Reach {
+    /// What a pixel pays for lying outside the box.
+    fn price(&self, pixel: usize) -> f32 {
+        let at = pixel as f32;
+        (self.low - at).max(at - self.high).max(0.0) * self.slope
     }
 }
 
@@ -208,7 +247,6 @@ pub struct Yolo {
     canvas: Option<(usize, usize)>,
     confidence: f32,
     choice: Choice,
-    logits: Vec<f32>,
 }
 
 impl Yolo {
@@ -240,7 +278,7 @@ impl Yolo {
             (fixed, asked) => fixed.or(asked),
         };
         let sampler = Sampler::new(Normalise::NONE, layout);
-        Ok(Self { session, head, sampler, layout, canvas, confidence, choice, logits: Vec::new() })
+        Ok(Self { session, head, sampler, layout, canvas, confidence, choice })
     }
 
     /// Input width and height; `None` while it follows the frame's shape.
@@ -303,7 +341,6 @@ impl Network for Yolo {
             Layout::Nhwc => [1, canvas.1, canvas.0, 3],
         };
         let (head, confidence, choice) = (self.head, self.confidence, self.choice);
-        let logits = &mut self.logits;
         self.session.run(shape, image, |outputs| {
             let output = |name: &str| outputs.iter().find(|o| o.name == name);
             let (Some(boxes), Some(prototypes)) = (output("output0"), output("output1")) else {
@@ -319,22 +356,14 @@ impl Network for Yolo {
             let raw = Raw { head, output0: &boxes.data, prototypes: &prototypes.data, grid };
             let mut persons = raw.detect(confidence);
             choose(&mut persons, choice);
-            raw.union(&persons, fit, Margin::DEFAULT, logits);
-            out.width = width;
-            out.height = height;
-            out.view = View::of(fit, width, height);
+            raw.union(&persons, fit, Margin::NATURAL, &mut out.values);
+            (out.width, out.height) = canvas;
+            out.view = View::of(fit, canvas.0, canvas.1);
             out.curve = Curve::Logit;
             out.empty = persons.is_empty();
-            sigmoid_into(logits, &mut out.person);
             Ok(())
         })?
     }
-}
-
-/// Logits to probabilities; the many [`NOBODY`] cells cost no `exp`.
-pub fn sigmoid_into(logits: &[f32], out: &mut Vec<f32>) {
-    out.clear();
-    out.extend(logits.iter().map(|&l| if l <= NOBODY { 0.0 } else { 1.0 / (1.0 + (-l).exp()) }));
 }
 
 #[cfg(test)]
