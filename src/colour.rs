@@ -34,7 +34,7 @@ impl Coding {
     /// Reads matrix and range from the picture. Unmarked YUV is BT.601 limited, as swscale and most players assume.
     pub fn of(picture: &Video, format: Format) -> Self {
         let (kr, kb) = weights(picture.color_space());
-        let full = picture.color_range() == Range::JPEG || is_full_range_format(format.pixel);
+        let full = picture.color_range() == Range::JPEG || crate::frame::plain(format.pixel) != format.pixel;
         Self { kr, kb, full: full || format.rgb, rgb: format.rgb, depth: format.depth }
     }
 
@@ -110,12 +110,6 @@ fn weights(space: Space) -> (f64, f64) {
         Space::SMPTE240M => (0.212, 0.087),
         _ => (0.299, 0.114),
     }
-}
-
-/// The deprecated yuvj formats mean full range by their name alone.
-fn is_full_range_format(pixel: ffmpeg::format::Pixel) -> bool {
-    use ffmpeg::format::Pixel::{YUVJ411P, YUVJ420P, YUVJ422P, YUVJ440P, YUVJ444P};
-    [YUVJ411P, YUVJ420P, YUVJ422P, YUVJ440P, YUVJ444P].contains(&pixel)
 }
 
 impl FromStr for Rgb {

@@ -106,6 +106,33 @@ impl Format {
     }
 }
 
+/// True for RGB in any layout, and for palettes, whose entries are RGB.
+pub fn is_rgb(pixel: Pixel) -> bool {
+    flags(pixel) & (ffi::AV_PIX_FMT_FLAG_RGB as u64 | ffi::AV_PIX_FMT_FLAG_PAL as u64) != 0
+}
+
+pub fn has_alpha(pixel: Pixel) -> bool {
+    flags(pixel) & ffi::AV_PIX_FMT_FLAG_ALPHA as u64 != 0
+}
+
+/// FFmpeg's `AV_PIX_FMT_FLAG_*` bits.
+fn flags(pixel: Pixel) -> u64 {
+    // SAFETY: the table of descriptors is static.
+    unsafe { ffi::av_pix_fmt_desc_get(pixel.into()).as_ref() }.map_or(0, |d| d.flags)
+}
+
+/// The same layout without the deprecated name that means full range (yuvj420p is yuv420p).
+pub fn plain(pixel: Pixel) -> Pixel {
+    match pixel {
+        Pixel::YUVJ420P => Pixel::YUV420P,
+        Pixel::YUVJ422P => Pixel::YUV422P,
+        Pixel::YUVJ444P => Pixel::YUV444P,
+        Pixel::YUVJ440P => Pixel::YUV440P,
+        Pixel::YUVJ411P => Pixel::YUV411P,
+        other => other,
+    }
+}
+
 /// A sample type that a plane can be read as.
 pub trait Sample: Copy + Default + Send + Sync + Into<u32> + 'static {
     fn from_u32(v: u32) -> Self;
