@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use ffmpeg_next::ffi;
 
 /// Takes FFmpeg's log over for this process.
-pub fn route() {
+pub(crate) fn route() {
     #[cfg(all(unix, target_arch = "x86_64"))]
     // SAFETY: the callback is a plain function that lives for ever.
     unsafe {

@@ -14,6 +14,7 @@ use crate::frame::Frame;
 use crate::mask::{self, MaskStage};
 use crate::pipeline::{Control, Flow, Meter, Pipeline, Source, Stage};
 use crate::progress::{Count, Kind, MaskReport, Progress, Report, StageReport};
+use crate::runtime::onnx::Search;
 use crate::settings::{Backing, Settings};
 use crate::signals::{self, Stopped};
 use crate::sink::{self, Destination, FileSink, Plan};
@@ -21,7 +22,7 @@ use crate::source::{Backdrop, Damage, Input, Options, Place, Reader, Target};
 use crate::stream::VideoInfo;
 
 /// Carries a run out and says how it ended.
-pub fn run(settings: Settings) -> Result<Exit> {
+pub(crate) fn run(settings: Settings) -> Result<Exit> {
     let begun = Instant::now();
     let console = Console::start(&settings.messages)?;
     let control = Control::default();
@@ -81,7 +82,9 @@ impl Job {
         let mut stages: Vec<Box<dyn Stage>> = Vec::new();
         let mut mask = None;
         if let Some(backing) = &settings.backing {
-            let stage = MaskStage::open(&settings.mask)?;
+            let places = mask::find::Places::from_env();
+            let search = Search::of_this_machine();
+            let stage = MaskStage::open(&settings.mask, &places, &search, (info.width, info.height))?;
             if let Some(notice) = stage.notice() {
                 tracing::info!("{notice}");
             }

@@ -12,11 +12,11 @@ use crate::pipeline::Control;
 
 /// Remembers which signal stopped the run.
 #[derive(Clone, Default)]
-pub struct Stopped(Arc<AtomicI32>);
+pub(crate) struct Stopped(Arc<AtomicI32>);
 
 impl Stopped {
     /// The exit code of a run that a signal ended cleanly.
-    pub fn exit(&self) -> Option<Exit> {
+    pub(crate) fn exit(&self) -> Option<Exit> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
             SIGTERM => Some(Exit::Terminated),
@@ -27,7 +27,7 @@ impl Stopped {
 
 /// First signal: stop reading and finish what is on its way. Second: drop what is queued, still close the file.
 /// Third: die at once.
-pub fn listen(control: &Control) -> Result<Stopped> {
+pub(crate) fn listen(control: &Control) -> Result<Stopped> {
     let failed = |e: std::io::Error| Error::Stage { stage: "signals".to_owned(), message: e.to_string() };
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let stopped = Stopped::default();
