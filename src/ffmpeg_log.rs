@@ -57,8 +57,11 @@ mod unix {
         // SAFETY: a logging object begins with a pointer to its class, by FFmpeg's rule.
         let writes = unsafe { is_writer(object) };
         match level {
-            // Why an output fails concerns the user; what is wrong with the input is counted elsewhere.
-            l if l <= ffi::AV_LOG_ERROR as c_int && writes => tracing::warn!(target: "ffmpeg", "{text}"),
+            // Why an output fails concerns the user; what is wrong with the input is counted elsewhere. A parser of the
+            // input speaks as a codec context without a codec, whose name is NULL.
+            l if l <= ffi::AV_LOG_ERROR as c_int && writes && !text.starts_with("[NULL") => {
+                tracing::warn!(target: "ffmpeg", "{text}")
+            }
             l if l <= ffi::AV_LOG_WARNING as c_int => tracing::debug!(target: "ffmpeg", "{text}"),
             _ => tracing::trace!(target: "ffmpeg", "{text}"),
         }

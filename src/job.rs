@@ -161,6 +161,7 @@ impl Job {
             mask: mask.map(|(model, stats)| mask_report(model, &stats)),
             damaged_packets: get(&damage.packets),
             damaged_frames: get(&damage.frames),
+            missing_seconds: get(&damage.missing) as f64 / 1000.0,
             stages: meters.iter().map(|m| StageReport::of(m)).collect(),
         };
         conclude(settings, &report, result.is_ok());
@@ -173,6 +174,13 @@ impl Job {
 
 /// The last lines: what was wrong with the input, what was made.
 fn conclude(settings: &Settings, report: &Report, whole: bool) {
+    if report.missing_seconds > 0.0 {
+        tracing::warn!(
+            "{} is cut off: the last {:.1} s are missing; what is there is converted",
+            report.input,
+            report.missing_seconds
+        );
+    }
     if report.damaged_packets + report.damaged_frames > 0 {
         tracing::warn!(
             "{} is damaged: {} packets could not be decoded, {} frames have errors in them; the rest is converted",

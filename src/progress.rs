@@ -210,6 +210,8 @@ pub struct Report {
     pub mask: Option<MaskReport>,
     pub damaged_packets: u64,
     pub damaged_frames: u64,
+    /// What the container promises and does not hold.
+    pub missing_seconds: f64,
     pub stages: Vec<StageReport>,
 }
 

@@ -39,12 +39,8 @@ pub struct Damage {
     pub packets: AtomicU64,
     /// Frames that were decoded with errors in them.
     pub frames: AtomicU64,
-}
-
-impl Damage {
-    pub fn any(&self) -> bool {
-        self.packets.load(Ordering::Relaxed) + self.frames.load(Ordering::Relaxed) > 0
-    }
+    /// Milliseconds that the container promises and does not hold: the file was cut off.
+    pub missing: AtomicU64,
 }
 
 /// Frames of an [`Input`].
@@ -69,6 +65,8 @@ pub struct Reader {
     /// The decoder has nothing more.
     done: bool,
     refused_in_a_row: u32,
+    /// Where the packet that reaches farthest ends, in seconds of the input's own time.
+    reached: f64,
 }
 
 /// So many packets refused one after another mean that nothing more will come.
@@ -159,6 +157,7 @@ impl Reader {
             drained: false,
             done: false,
             refused_in_a_row: 0,
+            reached: 0.0,
             input,
         };
         Ok((reader, info))
@@ -191,6 +190,7 @@ impl Reader {
         match packet.read(&mut self.input.context) {
             Ok(()) => {
                 let index = packet.stream();
+                self.reach(&packet);
                 if index == self.input.video {
                     match self.input.decoder.send_packet(&packet) {
                         Ok(()) | Err(ffmpeg::Error::Eof) => self.refused_in_a_row = 0,
@@ -200,15 +200,45 @@ impl Reader {
                     self.copy(stream, packet);
                 }
             }
-            Err(ffmpeg::Error::Eof | ffmpeg::Error::Exit) => self.drain(),
+            Err(ffmpeg::Error::Eof) => {
+                self.note_what_is_missing();
+                self.drain();
+            }
+            Err(ffmpeg::Error::Exit) => self.drain(),
             Err(ffmpeg::Error::InvalidData) => self.refuse(),
             Err(error) => {
                 tracing::warn!("{}: reading stops early: {error}", self.input.place);
+                self.note_what_is_missing();
                 self.refuse();
                 self.drain();
             }
         }
         Ok(())
+    }
+
+    fn reach(&mut self, packet: &Packet) {
+        if let (Some(at), Some(stream)) = (packet.pts().or(packet.dts()), self.input.context.stream(packet.stream())) {
+            let end = (at + packet.duration().max(0)) as f64 * f64::from(stream.time_base());
+            self.reached = self.reached.max(end);
+        }
+    }
+
+    /// Holds the end that was reached against the length that the container promises.
+    fn note_what_is_missing(&mut self) {
+        // SAFETY: plain fields of a live context.
+        let (start, promised) =
+            unsafe { ((*self.input.context.as_ptr()).start_time, (*self.input.context.as_ptr()).duration) };
+        if promised <= 0 || self.input.native.still {
+            return;
+        }
+        let second = f64::from(ffi::AV_TIME_BASE);
+        let promised =
+            promised as f64 / second + if start == ffi::AV_NOPTS_VALUE { 0.0 } else { start as f64 / second };
+        let missing = promised - self.reached;
+        // Containers round, and estimate where they have no index.
+        if missing > 0.25 + promised * 0.02 {
+            self.damage.missing.store((missing * 1000.0) as u64, Ordering::Relaxed);
+        }
     }
 
     fn drain(&mut self) {
