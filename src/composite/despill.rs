@@ -87,11 +87,12 @@ struct Means {
     around: Sums,
 }
 
-/// How much the neighbourhood counts against the cell itself, which may hold little.
-const AROUND: f32 = 0.3;
-/// Standard deviation of the neighbourhood in cells.
-const NEAR: f32 = 1.0;
+/// Neighbourhoods, as standard deviations of a Gaussian in cells. A cell in the middle of a wide edge holds little that is
+/// sure, so even the near one reaches two cells to each side.
+const NEAR: f32 = 0.8;
 const FAR: f32 = 6.0;
+/// How much the far neighbourhood counts against the near one.
+const FARTHER: f32 = 0.05;
 
 impl Means {
     /// Means near each cell; NaN where there is nothing.
@@ -106,7 +107,7 @@ impl Means {
         // Means over cells this large do not need every row.
         let nth = if area.cell_height() >= 8 { 2 } else { 1 };
         self.sums.gather(plane, alpha, area, nth, weigh);
-        self.reach(NEAR);
+        self.sums.smooth([NEAR; 2]);
         self.sums.mean(f32::NAN, field);
     }
 
@@ -121,16 +122,12 @@ impl Means {
         field: &mut Field,
     ) {
         self.sums.gather(plane, alpha, area, 1, weigh);
-        self.reach(NEAR);
-        self.reach(FAR);
+        self.sums.smooth([NEAR; 2]);
+        self.around.clone_from(&self.sums);
+        self.around.smooth([FAR; 2]);
+        self.sums.add(&self.around, FARTHER);
         self.sums.add_total(1e-9);
         self.sums.mean(empty, field);
-    }
-
-    fn reach(&mut self, sigma: f32) {
-        self.around.clone_from(&self.sums);
-        self.around.smooth([sigma; 2]);
-        self.sums.add(&self.around, AROUND);
     }
 }
 

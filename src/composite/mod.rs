@@ -10,6 +10,7 @@ mod layer;
 
 pub use alpha::with_alpha;
 
+use ffmpeg::color::Range;
 use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
@@ -87,6 +88,10 @@ impl CompositeStage {
             let mut new = pooled(&mut self.pool, target, width, height)
                 .map_err(|e| fail(format!("no memory for a {width}x{height} picture: {e}")))?;
             copy_props(picture, &mut new);
+            if format.pixel != target && !format.rgb && Coding::of(picture, format).full {
+                // The name yuvj says so by itself; yuva does not.
+                new.set_color_range(Range::JPEG);
+            }
             fresh = Some(new);
         }
         let job = Job { format, despill: self.despill, seconds: frame.time.seconds(), mask: &mask.alpha };
