@@ -104,8 +104,8 @@ impl Means {
         weigh: impl Fn(u16) -> u16 + Copy,
         field: &mut Field,
     ) {
-        // Means over cells this large do not need every row.
-        let nth = if area.cell_height() >= 8 { 2 } else { 1 };
+        // A mean over a large cell does not need every row.
+        let nth = (area.cell_height() / 4).max(1);
         self.sums.gather(plane, alpha, area, nth, weigh);
         self.sums.smooth([NEAR; 2]);
         self.sums.mean(f32::NAN, field);
