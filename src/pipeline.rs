@@ -128,6 +128,9 @@ pub struct Pipeline {
     pub control: Control,
 }
 
+/// What one thread does from its first frame to its last.
+type Work = Box<dyn FnMut(&Meter) -> Result<()> + Send>;
+
 /// Frames that may wait between two stages. Two keep neighbours busy; each one more is 3 MB a queue at 1080p.
 const QUEUE: usize = 2;
 
@@ -145,7 +148,7 @@ impl Pipeline {
             let (source_out, mut upstream) = bounded(QUEUE);
             let mut threads = Vec::new();
             // `work` keeps its channels until the thread ends, so a failure is known before a neighbour sees the close.
-            let mut start = |meter: &Arc<Meter>, mut work: Box<dyn FnMut(&Meter) -> Result<()> + Send>| {
+            let mut start = |meter: &Arc<Meter>, mut work: Work| {
                 let (meter, shared) = (meter.clone(), shared.clone());
                 let thread = thread::Builder::new().name(meter.name.to_owned());
                 threads.push(

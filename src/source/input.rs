@@ -223,8 +223,7 @@ fn unreadable(place: &Place, error: ffmpeg::Error) -> String {
 /// The best video stream that is no cover picture.
 fn pick_video(context: &context::Input) -> Option<Stream<'_>> {
     let is_film = |s: &Stream<'_>| {
-        s.parameters().medium() == media::Type::Video
-            && s.disposition().bits() & (ffi::AV_DISPOSITION_ATTACHED_PIC as i32) == 0
+        s.parameters().medium() == media::Type::Video && s.disposition().bits() & ffi::AV_DISPOSITION_ATTACHED_PIC == 0
     };
     context.streams().best(media::Type::Video).filter(is_film).or_else(|| context.streams().find(is_film))
 }
@@ -343,7 +342,7 @@ fn collect_extras(context: &context::Input, video: usize) -> (Vec<Option<usize>>
     for stream in context.streams() {
         let parameters = stream.parameters();
         let disposition = stream.disposition().bits();
-        let cover = disposition & (ffi::AV_DISPOSITION_ATTACHED_PIC as i32) != 0;
+        let cover = disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
         let carried = match parameters.medium() {
             media::Type::Audio | media::Type::Subtitle | media::Type::Data | media::Type::Attachment => true,
             media::Type::Video => cover,
