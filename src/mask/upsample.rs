@@ -20,18 +20,23 @@ pub struct Upsampler {
     table: Box<[u8; TABLE]>,
     /// The highest position in the table that still gives 0.
     low: f32,
-    /// Positions in the table, and for each row of the grid the cells above `low`.
-    grid: Vec<f32>,
+    /// For each row of the grid, the cells that give some alpha.
     occupied: Vec<Range<usize>>,
-    row: Vec<f32>,
+    /// A row between two of the grid's: positions in the table with [`FRACTION`] bits after the point.
+    row: Vec<i32>,
+    /// Each cell of it, and the way from it to the next.
+    steps: Vec<[i32; 2]>,
 }
 
-/// Where a pixel lies between its cell and the next.
+/// Where a pixel lies between its cell and the next, in units of `1 << FRACTION`.
 #[derive(Clone, Copy)]
 struct Place {
     cell: u32,
-    t: f32,
+    t: i32,
 }
+
+/// Bits after the point of weights and positions. The table has 12 bits, so their products keep within 31.
+const FRACTION: u32 = 9;
 
 impl Upsampler {
     /// With a `threshold` alpha is 0 or 255, else soft.
@@ -44,9 +49,9 @@ impl Upsampler {
             down: Vec::new(),
             table: Box::new([0; TABLE]),
             low: 0.0,
-            grid: Vec::new(),
             occupied: Vec::new(),
             row: Vec::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -63,7 +68,8 @@ impl Upsampler {
         }
         self.made_for = Some(key);
         self.gain = gain;
-        self.locate(coverage);
+        let position = Position::of(coverage.curve);
+        self.find_occupied(coverage, position);
         let cells = coverage.width;
         for (line, place) in alpha.chunks_exact_mut(width).zip(&self.down) {
             let (upper, lower) = (place.cell as usize, (place.cell as usize + 1).min(coverage.height - 1));
@@ -74,19 +80,23 @@ impl Upsampler {
             }
             // One more cell on each side, into which the occupied ones reach.
             let occupied = a.start.min(b.start).saturating_sub(1)..(a.end.max(b.end) + 1).min(cells);
-            let part = |r: usize| &self.grid[r * cells..][occupied.clone()];
+            let part = |r: usize| &coverage.values[r * cells..][occupied.clone()];
+            let t = place.t as f32 / (1 << FRACTION) as f32;
             self.row.clear();
-            self.row.extend(part(upper).iter().zip(part(lower)).map(|(a, b)| a + place.t * (b - a)));
+            self.row.extend(part(upper).iter().zip(part(lower)).map(|(a, b)| position.fixed(a + t * (b - a))));
             // The last cell has no next one to lean on.
-            self.row.push(*self.row.last().unwrap_or(&0.0));
+            self.row.extend(self.row.last().copied());
+            self.steps.clear();
+            self.steps.extend(self.row.iter().zip(&self.row[1..]).map(|(a, b)| [*a, b - a]));
+
             let first = self.across.partition_point(|p| (p.cell as usize) < occupied.start);
             let end = self.across.partition_point(|p| (p.cell as usize) < occupied.end);
             line[..first].fill(0);
             line[end..].fill(0);
             for (o, p) in line[first..end].iter_mut().zip(&self.across[first..end]) {
-                let i = p.cell as usize - occupied.start;
-                let (a, b) = (self.row[i], self.row[i + 1]);
-                *o = self.table[(a + p.t * (b - a)) as i32 as usize & (TABLE - 1)];
+                let [a, step] = self.steps[p.cell as usize - occupied.start];
+                let at = (a + ((step * p.t) >> FRACTION)) >> FRACTION;
+                *o = self.table[at as usize & (TABLE - 1)];
             }
         }
     }
@@ -108,21 +118,45 @@ impl Upsampler {
         self.low = self.table.iter().take_while(|&&a| a == 0).count().saturating_sub(1) as f32;
     }
 
-    /// Values to positions in the table, and the cells of each row that can give an alpha.
-    fn locate(&mut self, coverage: &Coverage) {
-        let end = (TABLE - 1) as f32;
-        let (scale, shift) = match coverage.curve {
-            Curve::Linear => (end, 0.0),
-            Curve::Logit => (end / (-2.0 * NOBODY), end / 2.0),
-        };
-        self.grid.clear();
-        self.grid.extend(coverage.values.iter().map(|v| (v * scale + shift).clamp(0.0, end)));
+    /// For each row of the grid, where it can give some alpha.
+    fn find_occupied(&mut self, coverage: &Coverage, position: Position) {
+        let low = position.value(self.low);
+        // Blocks of a whole number of vectors, which are looked through at once.
+        const BLOCK: usize = 32;
+        let any = |block: &[f32]| block.iter().fold(false, |any, &v| any | (v > low));
         self.occupied.clear();
-        self.occupied.extend(self.grid.chunks_exact(coverage.width).map(|row| {
-            let start = row.iter().position(|&v| v > self.low).unwrap_or(0);
-            let end = row.iter().rposition(|&v| v > self.low).map_or(0, |i| i + 1);
-            start..end
+        self.occupied.extend(coverage.values.chunks_exact(coverage.width).map(|row| {
+            let Some(start) = row.chunks(BLOCK).position(any) else { return 0..0 };
+            let end = row.chunks(BLOCK).rposition(any).map_or(start, |i| i + 1);
+            start * BLOCK..(end * BLOCK).min(coverage.width)
         }));
+    }
+}
+
+/// How a value becomes a position in the table.
+#[derive(Clone, Copy)]
+struct Position {
+    scale: f32,
+    shift: f32,
+}
+
+impl Position {
+    fn of(curve: Curve) -> Self {
+        let end = (TABLE - 1) as f32;
+        match curve {
+            Curve::Linear => Self { scale: end, shift: 0.0 },
+            Curve::Logit => Self { scale: end / (-2.0 * NOBODY), shift: end / 2.0 },
+        }
+    }
+
+    fn fixed(self, value: f32) -> i32 {
+        let at = (value * self.scale + self.shift).clamp(0.0, (TABLE - 1) as f32);
+        (at * (1 << FRACTION) as f32) as i32
+    }
+
+    /// The value at a position.
+    fn value(self, position: f32) -> f32 {
+        (position - self.shift) / self.scale
     }
 }
 
@@ -136,7 +170,7 @@ fn axis(start: f32, length: f32, cells: usize, pixels: usize) -> Vec<Place> {
     let place = |i: usize| {
         let at = start + (i as f32 + 0.5) * length / pixels as f32 - 0.5;
         let at = at.clamp(low, high.max(low)).clamp(0.0, last);
-        Place { cell: at as u32, t: at.fract() }
+        Place { cell: at as u32, t: (at.fract() * (1 << FRACTION) as f32) as i32 }
     };
     (0..pixels).map(place).collect()
 }
