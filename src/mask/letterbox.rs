@@ -69,6 +69,16 @@ pub enum Layout {
     Nhwc,
 }
 
+impl Layout {
+    /// The tensor's shape for one image of `canvas` width and height.
+    pub fn shape(self, (width, height): (usize, usize)) -> [usize; 4] {
+        match self {
+            Self::Nchw => [1, 3, height, width],
+            Self::Nhwc => [1, height, width, 3],
+        }
+    }
+}
+
 /// The grey that Ultralytics pads with.
 pub const PAD: f32 = 114.0 / 255.0;
 

@@ -5,6 +5,7 @@ pub mod find;
 pub mod letterbox;
 pub mod matte;
 mod open;
+pub mod rfdetr;
 pub mod selfie;
 pub mod session;
 pub mod upsample;
@@ -31,6 +32,9 @@ use workers::{Done, Workers};
 
 /// Frames in a row that the network may fail on before the stage gives up.
 pub const MAX_FAILURES: u64 = 30;
+
+/// Ultralytics' default.
+pub const DEFAULT_CONFIDENCE: f32 = 0.25;
 
 /// Which network finds the persons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +83,7 @@ pub struct Settings {
     pub model: ModelChoice,
     /// Input width and height of the network, for models that leave it open, and to choose among exports.
     pub mask_size: Option<(u32, u32)>,
-    /// Least score of a detection, 0..=1.
+    /// Least score of a detection, 0..=1. [`DEFAULT_CONFIDENCE`] stands for the network's own default.
     pub confidence: f32,
     pub device: Device,
     /// Threads that inference may use in all.
@@ -105,7 +109,7 @@ impl Default for Settings {
         Self {
             model: ModelChoice::Auto,
             mask_size: None,
-            confidence: 0.25,
+            confidence: DEFAULT_CONFIDENCE,
             device: Device::Auto,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             low_latency: false,
