@@ -16,16 +16,17 @@ pub struct Upsampler {
     made_for: Option<(View, Curve, [usize; 4])>,
     gain: f32,
     across: Vec<Place>,
+    /// The first pixel of each cell, and the end.
+    starts: Vec<usize>,
     down: Vec<Place>,
     table: Box<[u8; TABLE]>,
-    /// The highest position in the table that still gives 0.
-    low: f32,
+    /// The last position in the table that gives 0, and the first that gives the most.
+    low: usize,
+    high: usize,
     /// For each row of the grid, the cells that give some alpha.
     occupied: Vec<Range<usize>>,
     /// A row between two of the grid's: positions in the table with [`FRACTION`] bits after the point.
     row: Vec<i32>,
-    /// Each cell of it, and the way from it to the next.
-    steps: Vec<[i32; 2]>,
 }
 
 /// Where a pixel lies between its cell and the next, in units of `1 << FRACTION`.
@@ -34,6 +35,9 @@ struct Place {
     cell: u32,
     t: i32,
 }
+
+/// Cells that are looked through at once: most are all background or all person.
+const BLOCK: usize = 16;
 
 /// Bits after the point of weights and positions. The table has 12 bits, so their products keep within 31.
 const FRACTION: u32 = 9;
@@ -46,12 +50,13 @@ impl Upsampler {
             made_for: None,
             gain: 0.0,
             across: Vec::new(),
+            starts: Vec::new(),
             down: Vec::new(),
             table: Box::new([0; TABLE]),
-            low: 0.0,
+            low: 0,
+            high: 0,
             occupied: Vec::new(),
             row: Vec::new(),
-            steps: Vec::new(),
         }
     }
 
@@ -62,6 +67,8 @@ impl Upsampler {
             let View { left, top, width: vw, height: vh } = coverage.view;
             self.across = axis(left, vw, coverage.width, width);
             self.down = axis(top, vh, coverage.height, height);
+            let start = |cell: usize| self.across.partition_point(|p| (p.cell as usize) < cell);
+            self.starts = (0..=coverage.width).map(start).collect();
         }
         if self.made_for != Some(key) || self.gain != gain {
             self.tabulate(coverage.curve, gain);
@@ -71,6 +78,7 @@ impl Upsampler {
         let position = Position::of(coverage.curve);
         self.find_occupied(coverage, position);
         let cells = coverage.width;
+        let (low, high) = ((self.low << FRACTION) as i32, (self.high << FRACTION) as i32);
         for (line, place) in alpha.chunks_exact_mut(width).zip(&self.down) {
             let (upper, lower) = (place.cell as usize, (place.cell as usize + 1).min(coverage.height - 1));
             let (a, b) = (&self.occupied[upper], &self.occupied[lower]);
@@ -86,17 +94,25 @@ impl Upsampler {
             self.row.extend(part(upper).iter().zip(part(lower)).map(|(a, b)| position.fixed(a + t * (b - a))));
             // The last cell has no next one to lean on.
             self.row.extend(self.row.last().copied());
-            self.steps.clear();
-            self.steps.extend(self.row.iter().zip(&self.row[1..]).map(|(a, b)| [*a, b - a]));
-
-            let first = self.across.partition_point(|p| (p.cell as usize) < occupied.start);
-            let end = self.across.partition_point(|p| (p.cell as usize) < occupied.end);
-            line[..first].fill(0);
-            line[end..].fill(0);
-            for (o, p) in line[first..end].iter_mut().zip(&self.across[first..end]) {
-                let [a, step] = self.steps[p.cell as usize - occupied.start];
-                let at = (a + ((step * p.t) >> FRACTION)) >> FRACTION;
-                *o = self.table[at as usize & (TABLE - 1)];
+            line[..self.starts[occupied.start]].fill(0);
+            line[self.starts[occupied.end]..].fill(0);
+            for cell in occupied.clone().step_by(BLOCK) {
+                let block = cell..(cell + BLOCK).min(occupied.end);
+                let values = &self.row[block.start - occupied.start..=block.end - occupied.start];
+                let pixels = self.starts[block.start]..self.starts[block.end];
+                let out = &mut line[pixels.clone()];
+                if values.iter().fold(true, |all, &v| all & (v <= low)) {
+                    out.fill(0);
+                } else if values.iter().fold(true, |all, &v| all & (v >= high)) {
+                    out.fill(self.table[TABLE - 1]);
+                } else {
+                    for (o, p) in out.iter_mut().zip(&self.across[pixels]) {
+                        let i = p.cell as usize - block.start;
+                        let (a, b) = (values[i], values[i + 1]);
+                        let at = (a + (((b - a) * p.t) >> FRACTION)) >> FRACTION;
+                        *o = self.table[at as usize & (TABLE - 1)];
+                    }
+                }
             }
         }
     }
@@ -115,14 +131,14 @@ impl Upsampler {
             };
             *alpha = (soft * gain * 255.0).round() as u8;
         }
-        self.low = self.table.iter().take_while(|&&a| a == 0).count().saturating_sub(1) as f32;
+        let top = self.table[TABLE - 1];
+        self.low = self.table.iter().take_while(|&&a| a == 0).count().saturating_sub(1);
+        self.high = self.table.iter().take_while(|&&a| a < top).count();
     }
 
     /// For each row of the grid, where it can give some alpha.
     fn find_occupied(&mut self, coverage: &Coverage, position: Position) {
-        let low = position.value(self.low);
-        // Blocks of a whole number of vectors, which are looked through at once.
-        const BLOCK: usize = 32;
+        let low = position.value(self.low as f32);
         let any = |block: &[f32]| block.iter().fold(false, |any, &v| any | (v > low));
         self.occupied.clear();
         self.occupied.extend(coverage.values.chunks_exact(coverage.width).map(|row| {
