@@ -1,6 +1,7 @@
 //! Finds the persons in each frame and gives the frame its mask.
 
 pub mod coverage;
+pub mod edge;
 pub mod find;
 pub mod letterbox;
 pub mod matte;
@@ -26,11 +27,12 @@ use crate::runtime::Device;
 pub use coverage::{Choice, Coverage, Network, Thumbnail};
 pub use open::Opened;
 
+use edge::Edge;
 use matte::{Matte, Outcome};
 use upsample::Upsampler;
 use workers::{Done, Workers};
 
-/// Frames in a row that the network may fail on before the stage gives up.
+/// Frames in a row that the network may fail on before the stage gives up, if it holds the last mask.
 pub const MAX_FAILURES: u64 = 30;
 
 /// Ultralytics' default.
@@ -150,11 +152,14 @@ pub struct MaskStage {
     workers: Workers,
     matte: Matte,
     upsampler: Upsampler,
+    edge: Edge,
     pool: Pool<u8>,
     stats: Arc<Stats>,
     on_error: OnError,
     /// Failures since the last success.
     failures: u64,
+    /// It did succeed on a frame.
+    worked: bool,
     description: String,
     notice: Option<String>,
 }
@@ -167,10 +172,12 @@ impl MaskStage {
             workers: Workers::new(networks, stats.clone()),
             matte: Matte::new(settings.smooth),
             upsampler: Upsampler::new(settings.threshold),
+            edge: Edge::new(settings.feather, settings.edge_shift),
             pool: Pool::new(),
             stats,
             on_error: settings.on_error,
             failures: 0,
+            worked: false,
             description: String::new(),
             notice: None,
         }
@@ -197,6 +204,7 @@ impl MaskStage {
         let outcome = match result {
             Ok(()) => {
                 self.failures = 0;
+                self.worked = true;
                 self.matte.update(&coverage, thumbnail)
             }
             Err(why) => {
@@ -229,7 +237,10 @@ impl MaskStage {
         match gain {
             None => {}
             Some(0.0) => alpha.fill(0),
-            Some(gain) => self.upsampler.enlarge(self.matte.coverage(), gain, width, height, &mut alpha),
+            Some(gain) => {
+                self.upsampler.enlarge(self.matte.coverage(), gain, width, height, &mut alpha);
+                self.edge.apply(&mut alpha, width);
+            }
         }
         frame.mask = Some(Mask { width, height, alpha });
         Ok(frame)
@@ -242,7 +253,7 @@ impl MaskStage {
         if self.on_error == OnError::Stop {
             return stop(why);
         }
-        if self.failures >= MAX_FAILURES {
+        if self.on_error == OnError::Hold && self.failures >= MAX_FAILURES {
             return stop(format!("the network failed on {MAX_FAILURES} frames in a row: {why}"));
         }
         if total == 1 {
@@ -273,6 +284,9 @@ impl Stage for MaskStage {
     fn finish(&mut self, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
         while let Some(done) = self.workers.wait() {
             emit(self.complete(done)?)?;
+        }
+        if self.on_error == OnError::Hold && self.failures > 0 && !self.worked {
+            return Err(Error::Stage { stage: "mask".into(), message: "the network failed on every frame".into() });
         }
         Ok(())
     }
