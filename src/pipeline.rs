@@ -128,8 +128,8 @@ pub struct Pipeline {
     pub control: Control,
 }
 
-/// Frames that may wait between two stages.
-const QUEUE: usize = 4;
+/// Frames that may wait between two stages. Two keep neighbours busy; each one more is 3 MB a queue at 1080p.
+const QUEUE: usize = 2;
 
 impl Pipeline {
     /// Runs to the end. `tick` is called about ten times a second on the caller's thread with a meter for each thread,
