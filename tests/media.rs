@@ -601,7 +601,7 @@ fn the_report_accounts_for_every_frame() {
     for stage in ["source", "mask", "composite", "sink"] {
         assert_eq!(stages[&Some(stage)]["frames"], 125, "{stage}");
     }
-    let last = ran.stderr.lines().filter(|l| l.starts_with('{')).next_back().expect("a JSON line");
+    let last = ran.stderr.lines().rfind(|l| l.starts_with('{')).expect("a JSON line");
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!((last["event"].as_str(), last["frames"].as_u64()), (Some("end"), Some(125)));
 }
