@@ -1,1 +1,14 @@
 //! Streaming Wan 2.1 inference on libtorch.
+//!
+//! Data flows down the page: weights are opened, a prompt becomes embeddings, noise or encoded
+//! frames become latents through the causal transformer, and latents become frames.
+
+pub mod error;
+pub mod weights;
+
+pub mod preprocess;
+pub mod taehv;
+pub mod text;
+pub mod vae;
+
+pub use error::{Error, Result};

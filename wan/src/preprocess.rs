@@ -1,0 +1,1 @@
+//! Frames to the model: bicubic resize and resampling in time.

@@ -1,0 +1,1 @@
+//! TAEHV, the tiny autoencoder for Wan 2.1 latents.

@@ -1,0 +1,1 @@
+//! Prompt cleaning, tokenizer and the UMT5 encoder.

@@ -1,0 +1,1 @@
+//! Weights: files of named tensors, read without a copy.

@@ -1,0 +1,1 @@
+//! Runs every case of a parity folder and compares with what the reference made.
