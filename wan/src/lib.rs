@@ -5,6 +5,8 @@
 
 pub mod dit;
 pub mod error;
+pub mod noise;
+pub mod scheduler;
 pub mod weights;
 
 pub mod preprocess;

@@ -167,7 +167,7 @@ impl DitState {
             return Ok(table.shallow_clone());
         }
         if self.tables.len() == 4 {
-            self.tables.remove(0);
+            drop(self.tables.remove(0));
         }
         let table = rope::table(grid, self.head_dim, self.device)?;
         self.tables.push((grid, table.shallow_clone()));
