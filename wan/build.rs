@@ -4,10 +4,6 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        for kind in ["tests", "benches", "examples"] {
-            println!("cargo:rustc-link-arg-{kind}=-Wl,-rpath,{lib}");
-        }
-        // Unit tests of the library are linked with the plain arguments.
         println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     }
 }

@@ -1,1 +1,65 @@
 //! Runs every case of a parity folder and compares with what the reference made.
+//!
+//! `KREA_PARITY_DIR` names the folder (default: `data` beside this file); sizes, key layouts and
+//! constants all come from its `manifest.json`. `KREA_PARITY_CASE` picks one case by name.
+
+mod case;
+mod vae;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use case::{Case, Entry, Manifest};
+
+fn folder() -> PathBuf {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/data");
+    std::env::var_os("KREA_PARITY_DIR").map_or_else(beside, PathBuf::from)
+}
+
+/// Runs one case; a panic is its failure.
+fn run(case: &mut Case, kind: &str) {
+    match kind {
+        "vae_encode" => vae::encode(case),
+        "vae_decode" => vae::decode_stream(case),
+        "vae_decode_upstream" => vae::decode_upstream(case),
+        _ => panic!("a case of unknown kind {kind}"),
+    }
+}
+
+#[test]
+fn every_case_of_the_manifest() {
+    let folder = folder();
+    let path = folder.join("manifest.json");
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let manifest: Manifest = serde_json::from_str(&text).expect("manifest.json is readable");
+    assert!(!manifest.cases.is_empty(), "the manifest has no cases");
+    let only = std::env::var("KREA_PARITY_CASE").ok();
+    let chosen = |entry: &Entry| only.as_ref().is_none_or(|name| *name == entry.name);
+
+    let mut failed = Vec::new();
+    let mut count = 0;
+    for entry in manifest.cases.into_iter().filter(chosen) {
+        let (name, kind) = (entry.name.clone(), entry.kind.clone());
+        count += 1;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let mut case = Case::open(&folder, entry);
+            run(&mut case, &kind);
+            case.finish()
+        }));
+        match result {
+            Ok(worst) => eprintln!("ok     {name} ({kind}): largest error {worst:.2e}"),
+            Err(_) => {
+                eprintln!("FAILED {name} ({kind})");
+                failed.push(name);
+            }
+        }
+    }
+    assert!(count > 0, "no case is named {only:?}");
+    assert!(
+        failed.is_empty(),
+        "{} of {count} cases failed: {}",
+        failed.len(),
+        failed.join(", ")
+    );
+}
