@@ -4,6 +4,7 @@
 //! frames become latents through the causal transformer, and latents become frames.
 
 pub mod error;
+mod layout;
 pub mod weights;
 
 pub mod preprocess;

@@ -6,6 +6,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::layout::channels_last;
 use crate::weights::{Placement, Weight, Weights};
 use crate::{Error, Result};
 
@@ -109,17 +110,8 @@ impl<'a> Loader<'a> {
         self.weights.take(name, shape, self.place)
     }
 
-    /// A kernel with its channels innermost, which is how libtorch recognises channels-last.
     fn take_kernel(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let kernel = self.take(name, shape)?;
-        let last = shape.len() as i64 - 1;
-        let inwards: Vec<i64> = std::iter::once(0).chain(2..=last).chain([1]).collect();
-        let outwards: Vec<i64> = [0, last].into_iter().chain(1..last).collect();
-        let kernel = kernel.permute(&inwards);
-        // Never a view of the file: the kernel outlives its `Weight`.
-        let own = Tensor::empty(kernel.size(), (kernel.kind(), kernel.device()));
-        own.shallow_clone().copy_(&kernel);
-        Ok(own.permute(&outwards))
+        Ok(channels_last(&*self.take(name, shape)?))
     }
 }
 

@@ -4,6 +4,8 @@
 //! constants all come from its `manifest.json`. `KREA_PARITY_CASE` picks one case by name.
 
 mod case;
+mod preprocess;
+mod taehv;
 mod vae;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +21,8 @@ fn folder() -> PathBuf {
 /// Runs one case; a panic is its failure.
 fn run(case: &mut Case, kind: &str) {
     match kind {
+        "preprocess" => preprocess::run(case),
+        "taehv" => taehv::run(case),
         "vae_encode" => vae::encode(case),
         "vae_decode" => vae::decode_stream(case),
         "vae_decode_upstream" => vae::decode_upstream(case),
