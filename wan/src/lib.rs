@@ -3,6 +3,7 @@
 //! Data flows down the page: weights are opened, a prompt becomes embeddings, noise or encoded
 //! frames become latents through the causal transformer, and latents become frames.
 
+pub mod dit;
 pub mod error;
 mod layout;
 pub mod weights;

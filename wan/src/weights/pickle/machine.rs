@@ -10,7 +10,7 @@ type Dict = Rc<RefCell<Vec<(Value, Value)>>>;
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     None,
-    Bool(bool),
+    Bool,
     Int(i64),
     Float,
     Str(Rc<str>),
@@ -110,8 +110,8 @@ impl<'a> Machine<'a> {
                     self.pop()?;
                 }
                 b'N' => self.stack.push(Value::None),
-                0x88 => self.stack.push(Value::Bool(true)),
-                0x89 => self.stack.push(Value::Bool(false)),
+                0x88 => self.stack.push(Value::Bool),
+                0x89 => self.stack.push(Value::Bool),
                 b'K' => self.int(1)?,
                 b'M' => self.int(2)?,
                 b'J' => {
