@@ -49,7 +49,11 @@ pub fn resize_bicubic(frames: &Tensor, height: i64, width: i64) -> Tensor {
     }
     let flat = frames.reshape([-1, inner[0], inner[1], inner[2]]);
     let resized = flat.upsample_bicubic2d([height, width], false, None, None);
-    let shape: Vec<i64> = outer.iter().copied().chain([inner[0], height, width]).collect();
+    let shape: Vec<i64> = outer
+        .iter()
+        .copied()
+        .chain([inner[0], height, width])
+        .collect();
     resized.reshape(shape)
 }
 

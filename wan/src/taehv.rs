@@ -35,7 +35,14 @@ impl Conv {
     fn forward(&self, x: &Tensor) -> Tensor {
         let padding = self.weight.size()[2] / 2;
         let (s, p) = (self.stride, padding);
-        x.conv2d(&self.weight, self.bias.as_deref(), [s, s], [p, p], [1, 1], 1)
+        x.conv2d(
+            &self.weight,
+            self.bias.as_deref(),
+            [s, s],
+            [p, p],
+            [1, 1],
+            1,
+        )
     }
 }
 
@@ -234,10 +241,12 @@ impl Taehv {
         let decoder = load_layers(&mut weights, "decoder", place)?;
         let latent_channels = match encoder.last() {
             Some(Layer::Conv(conv)) => conv.weight.size()[0],
-            _ => return Err(Error::Weights {
-                origin: weights.origin().to_owned(),
-                reason: "the encoder does not end in a convolution".to_owned(),
-            }),
+            _ => {
+                return Err(Error::Weights {
+                    origin: weights.origin().to_owned(),
+                    reason: "the encoder does not end in a convolution".to_owned(),
+                });
+            }
         };
         weights.finish()?;
         Ok(Taehv {
@@ -296,11 +305,7 @@ impl Taehv {
                 let size = [1, 0, self.latent_channels, h / space, w / space];
                 return Ok(Tensor::empty(size, (self.place.kind, self.place.device)));
             }
-            let y = run(
-                &self.encoder,
-                x.narrow(0, 0, whole),
-                &mut state.memories,
-            );
+            let y = run(&self.encoder, x.narrow(0, 0, whole), &mut state.memories);
             Ok(y.unsqueeze(0).contiguous())
         })
     }
