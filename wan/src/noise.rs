@@ -6,8 +6,9 @@ use crate::Result;
 
 /// A source of standard normal fp32 tensors, asked in the order of generation.
 pub trait NoiseSource: Send {
-    /// The noise that block `block` starts from, or that its input is mixed with.
-    fn input(&mut self, block: u64, shape: &[i64]) -> Result<Tensor>;
+    /// The noise that block `block` starts from, or that its input is mixed with; its first latent
+    /// frame is the `latent`th of the video, a start frame's latents included.
+    fn input(&mut self, block: u64, latent: i64, shape: &[i64]) -> Result<Tensor>;
     /// The fresh noise after denoising step `step` of block `block`.
     fn renoise(&mut self, block: u64, step: u64, shape: &[i64]) -> Result<Tensor>;
 }
@@ -21,13 +22,24 @@ pub struct SeededNoise {
 }
 
 impl NoiseSource for SeededNoise {
-    fn input(&mut self, block: u64, shape: &[i64]) -> Result<Tensor> {
+    fn input(&mut self, block: u64, _latent: i64, shape: &[i64]) -> Result<Tensor> {
         normal(self.seed, block, 0, shape)
     }
 
     fn renoise(&mut self, block: u64, step: u64, shape: &[i64]) -> Result<Tensor> {
         normal(self.seed, block, step as u32 + 1, shape)
     }
+}
+
+/// What the reference draws when a session starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferenceDraw {
+    /// Noise for so many latent frames (text to video).
+    Text(i64),
+    /// The same, thrown away, and then noise for so many frames of encoded video.
+    Video(i64, i64),
+    /// Nothing: the input's noise is drawn block by block (live).
+    Live,
 }
 
 /// The reference's order of drawing: noise for all blocks at once when the session starts, then
@@ -38,48 +50,61 @@ pub struct ReferenceNoise {
     seed: u64,
     device: Device,
     kind: Kind,
-    /// Latent frames drawn at the start.
-    frames: i64,
+    draw: ReferenceDraw,
+    started: bool,
     initial: Option<Tensor>,
 }
 
 impl ReferenceNoise {
-    /// For a generation of `frames` latent frames.
-    pub fn new(seed: u64, device: Device, kind: Kind, frames: i64) -> Self {
+    /// A source that seeds libtorch's generator at its first draw.
+    pub fn new(seed: u64, device: Device, kind: Kind, draw: ReferenceDraw) -> Self {
         ReferenceNoise {
             seed,
             device,
             kind,
-            frames,
+            draw,
+            started: false,
             initial: None,
         }
     }
 
-    fn draw(&self, shape: &[i64]) -> Result<Tensor> {
+    fn randn(&self, shape: &[i64]) -> Result<Tensor> {
         Ok(Tensor::f_randn(shape, (self.kind, self.device))?.f_to_kind(Kind::Float)?)
+    }
+
+    fn start(&mut self, shape: &[i64]) -> Result<()> {
+        tch::manual_seed(self.seed as i64);
+        let whole = |frames: i64| [&shape[..1], &[frames], &shape[2..]].concat();
+        self.initial = match self.draw {
+            ReferenceDraw::Text(frames) => Some(self.randn(&whole(frames))?),
+            ReferenceDraw::Video(requested, frames) => {
+                drop(self.randn(&whole(requested))?);
+                Some(self.randn(&whole(frames))?)
+            }
+            ReferenceDraw::Live => None,
+        };
+        self.started = true;
+        Ok(())
     }
 }
 
 impl NoiseSource for ReferenceNoise {
-    fn input(&mut self, block: u64, shape: &[i64]) -> Result<Tensor> {
-        if self.initial.is_none() {
-            tch::manual_seed(self.seed as i64);
-            let mut whole = shape.to_vec();
-            whole[1] = self.frames.max(shape[1]);
-            self.initial = Some(self.draw(&whole)?);
+    fn input(&mut self, _block: u64, latent: i64, shape: &[i64]) -> Result<Tensor> {
+        if !self.started {
+            self.start(shape)?;
         }
         match &self.initial {
-            Some(initial) if (block as i64 + 1) * shape[1] <= initial.size()[1] => {
-                Ok(initial.f_narrow(1, block as i64 * shape[1], shape[1])?)
+            Some(initial) if latent + shape[1] <= initial.size()[1] => {
+                Ok(initial.f_narrow(1, latent, shape[1])?)
             }
-            // The reference runs out of noise here and fails; going on is kinder.
-            _ => self.draw(shape),
+            // Live; or the reference has run out of noise, where going on is kinder than failing.
+            _ => self.randn(shape),
         }
     }
 
     fn renoise(&mut self, _block: u64, _step: u64, shape: &[i64]) -> Result<Tensor> {
         // The reference draws without the leading batch dimension.
-        Ok(self.draw(&shape[1..])?.f_view(shape)?)
+        Ok(self.randn(&shape[1..])?.f_view(shape)?)
     }
 }
 
@@ -143,18 +168,18 @@ mod tests {
     fn noise_is_normal_and_differs_by_seed_block_and_step() {
         let shape = [1, 3, 16, 20, 20];
         let mut noise = SeededNoise { seed: 7 };
-        let a = noise.input(0, &shape).unwrap();
+        let a = noise.input(0, 0, &shape).unwrap();
         assert!(a.mean(Kind::Double).double_value(&[]).abs() < 0.02);
         assert!((a.std(true).double_value(&[]) - 1.0).abs() < 0.02);
         let others = [
-            noise.input(1, &shape),
+            noise.input(1, 3, &shape),
             noise.renoise(0, 0, &shape),
-            SeededNoise { seed: 8 }.input(0, &shape),
+            SeededNoise { seed: 8 }.input(0, 0, &shape),
         ];
         for other in others {
             let correlation = (&a * other.unwrap()).mean(Kind::Double).double_value(&[]);
             assert!(correlation.abs() < 0.03, "{correlation}");
         }
-        assert_eq!(a, SeededNoise { seed: 7 }.input(0, &shape).unwrap());
+        assert_eq!(a, SeededNoise { seed: 7 }.input(0, 0, &shape).unwrap());
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Modulation {
 /// The newest modulations, by the bits of their timesteps.
 #[derive(Debug, Default)]
 pub(super) struct Modulations {
-    known: Vec<(Vec<u64>, std::rc::Rc<Modulation>)>,
+    known: Vec<(Vec<u64>, std::sync::Arc<Modulation>)>,
 }
 
 impl Modulations {
@@ -46,7 +46,7 @@ impl Modulations {
         &mut self,
         time: &TimeEmbedding,
         t: &[f64],
-    ) -> Result<std::rc::Rc<Modulation>> {
+    ) -> Result<std::sync::Arc<Modulation>> {
         // One row serves all frames if they share their timestep.
         let uniform = t.iter().all(|value| value.to_bits() == t[0].to_bits());
         let distinct = if uniform { &t[..1] } else { t };
@@ -57,7 +57,7 @@ impl Modulations {
         if self.known.len() == REMEMBERED {
             self.known.remove(0);
         }
-        let modulation = std::rc::Rc::new(time.modulation(distinct)?);
+        let modulation = std::sync::Arc::new(time.modulation(distinct)?);
         self.known.push((key, modulation.clone()));
         Ok(modulation)
     }

@@ -5,7 +5,11 @@
 
 mod case;
 mod dit;
+mod preprocess;
 mod scheduler;
+mod session;
+mod taehv;
+mod vae;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -14,7 +18,18 @@ use case::{Case, Entry, Manifest};
 
 fn folder() -> PathBuf {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/data");
-    std::env::var_os("KREA_PARITY_DIR").map_or_else(beside, PathBuf::from)
+    let given = std::env::var_os("KREA_PARITY_DIR").map(PathBuf::from);
+    // cargo runs tests in the package's folder; a relative name is meant from the workspace's.
+    let from_root = |path: PathBuf| {
+        if path.exists() {
+            path
+        } else {
+            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("..")
+                .join(path)
+        }
+    };
+    given.map_or_else(beside, from_root)
 }
 
 /// Runs one case; a panic is its failure.
@@ -27,6 +42,12 @@ fn run(case: &mut Case, kind: &str) {
         "dit_recompute" => dit::recompute(case),
         "dit_crossattn_cache" => dit::prompt_change(case),
         "dit_kv_bias" => dit::kv_bias(case),
+        "preprocess" => preprocess::run(case),
+        "taehv" => taehv::run(case),
+        "vae_encode" => vae::encode(case),
+        "vae_decode" => vae::decode_stream(case),
+        "vae_decode_upstream" => vae::decode_upstream(case),
+        "session_t2v" | "session_v2v" | "session_webcam" => session::run(case),
         _ => panic!("a case of unknown kind {kind}"),
     }
 }
