@@ -44,6 +44,9 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The session is busy with another call.
+    #[error("this session is busy with another call")]
+    Busy,
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

@@ -3,12 +3,14 @@
 //! Data flows down the page: weights are opened, a prompt becomes embeddings, noise or encoded
 //! frames become latents through the causal transformer, and latents become frames.
 
+pub mod abi;
 pub mod autoencoder;
 pub mod device;
 pub mod dit;
 pub mod error;
 mod layout;
 pub mod memory;
+pub mod models;
 pub mod noise;
 pub mod preprocess;
 pub mod scheduler;

@@ -40,13 +40,13 @@ impl SelfAttention {
         weights: &mut Weights,
         name: &str,
         config: &DitConfig,
+        fp8: bool,
         place: Placement,
     ) -> Result<Self> {
         let d = config.dim;
-        let parts = ["q", "k", "v"]
-            .map(|part| Linear::load(weights, &format!("{name}.{part}"), d, d, place));
-        let [q, k, v] = parts;
-        let qkv = match Linear::fused(vec![q?, k?, v?]) {
+        let mut part =
+            |part: &str| Linear::load(weights, &format!("{name}.{part}"), d, d, place)?.in_fp8(fp8);
+        let qkv = match Linear::fused(vec![part("q")?, part("k")?, part("v")?]) {
             Ok(fused) => Qkv::Fused(fused?),
             Err(parts) => match <[Linear; 3]>::try_from(parts) {
                 Ok(parts) => Qkv::Split(parts),
@@ -55,7 +55,7 @@ impl SelfAttention {
         };
         Ok(SelfAttention {
             qkv,
-            output: Linear::load(weights, &format!("{name}.o"), d, d, place)?,
+            output: part("o")?,
             norm_q: weights.take(&format!("{name}.norm_q.weight"), &[d], place)?,
             norm_k: weights.take(&format!("{name}.norm_k.weight"), &[d], place)?,
             heads: config.heads,
@@ -183,10 +183,12 @@ impl CrossAttention {
         weights: &mut Weights,
         name: &str,
         config: &DitConfig,
+        fp8: bool,
         place: Placement,
     ) -> Result<Self> {
         let d = config.dim;
-        let mut linear = |part: &str| Linear::load(weights, &format!("{name}.{part}"), d, d, place);
+        let mut linear =
+            |part: &str| Linear::load(weights, &format!("{name}.{part}"), d, d, place)?.in_fp8(fp8);
         let (q, k, v, output) = (linear("q")?, linear("k")?, linear("v")?, linear("o")?);
         let norm_q = weights.take(&format!("{name}.norm_q.weight"), &[d], place)?;
         let norm_k = weights.take(&format!("{name}.norm_k.weight"), &[d], place)?;

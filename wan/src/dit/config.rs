@@ -37,6 +37,9 @@ pub struct DitOptions {
     pub heads: Option<i64>,
     /// Rows of the prompt's embedding, 512 by default.
     pub text_len: Option<i64>,
+    /// Keep the matrices of the blocks as fp8 (e4m3), whatever the file holds: half the memory of
+    /// bf16; they are widened where they are used.
+    pub fp8: bool,
 }
 
 impl DitConfig {

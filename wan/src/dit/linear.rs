@@ -25,6 +25,18 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
+    /// The same layer with its weight kept as fp8.
+    pub(crate) fn in_fp8(self, wanted: bool) -> Result<Self> {
+        if !wanted || is_fp8(self.weight.kind()) {
+            return Ok(self);
+        }
+        let weight = Weight::owned(self.weight.f_to_kind(Kind::Float8e4m3fn)?);
+        Ok(Linear {
+            weight,
+            bias: self.bias,
+        })
+    }
+
     /// Several layers of one input as one; `None` if that would copy a mapped file into memory.
     pub(crate) fn fused(parts: Vec<Linear>) -> std::result::Result<Result<Linear>, Vec<Linear>> {
         if parts

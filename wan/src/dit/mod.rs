@@ -63,6 +63,7 @@ impl Block {
         weights: &mut Weights,
         index: usize,
         config: &DitConfig,
+        fp8: bool,
         place: Placement,
     ) -> Result<Self> {
         let name = format!("blocks.{index}");
@@ -72,6 +73,7 @@ impl Block {
                 weights,
                 &format!("{name}.self_attn"),
                 config,
+                fp8,
                 place,
             )?,
             norm3_weight: weights.take(&format!("{name}.norm3.weight"), &[d], place)?,
@@ -80,10 +82,13 @@ impl Block {
                 weights,
                 &format!("{name}.cross_attn"),
                 config,
+                fp8,
                 place,
             )?,
-            ffn_input: Linear::load(weights, &format!("{name}.ffn.0"), d, ffn, place)?,
-            ffn_output: Linear::load(weights, &format!("{name}.ffn.2"), ffn, d, place)?,
+            ffn_input: Linear::load(weights, &format!("{name}.ffn.0"), d, ffn, place)?
+                .in_fp8(fp8)?,
+            ffn_output: Linear::load(weights, &format!("{name}.ffn.2"), ffn, d, place)?
+                .in_fp8(fp8)?,
         })
     }
 
@@ -137,7 +142,7 @@ impl Dit {
             text_output: Linear::load(w, "text_embedding.2", d, d, place)?,
             time: TimeEmbedding::load(w, &config, place)?,
             blocks: (0..config.layers)
-                .map(|i| Block::load(w, i, &config, place))
+                .map(|i| Block::load(w, i, &config, options.fp8, place))
                 .collect::<Result<_>>()?,
             head: Linear::load(w, "head.head", d, config.channels * PATCH * PATCH, place)?,
             config,

@@ -15,23 +15,15 @@ use tch::{Device, Kind, Tensor};
 
 pub use settings::{Compat, Context, SessionSettings, Steps};
 
-use crate::autoencoder::{Autoencoder, Decoding, Encoding};
-use crate::dit::{Dit, DitState, KvBias, PATCH, Window, rope};
+use crate::autoencoder::{Decoding, Encoding};
+use crate::dit::{DitState, KvBias, PATCH, Window, rope};
+use crate::models::Models;
 use crate::noise::{NoiseSource, SeededNoise};
 use crate::preprocess::{resample_indices, resize_bicubic};
 use crate::scheduler::Scheduler;
 use crate::{Error, Result};
 use context::History;
 use prompt::Prompt;
-
-/// The weights that sessions share.
-#[derive(Debug)]
-pub struct Models {
-    /// The transformer.
-    pub dit: Dit,
-    /// The autoencoder.
-    pub autoencoder: Autoencoder,
-}
 
 /// What a block is made from.
 #[derive(Clone, Copy, Debug)]
@@ -225,7 +217,7 @@ impl Session {
             .f_expand([-1, frames, -1, -1, -1], false)?
             .f_contiguous()?;
         self.start = Some(
-            models
+            let _ = models
                 .autoencoder
                 .encode(&still, &mut models.autoencoder.encoding())?,
         );
@@ -500,7 +492,7 @@ impl Session {
             // The cache keeps what the finished frames look like, not the noisy ones.
             report.step()?;
             let zeros = vec![0.0; shape[1] as usize];
-            models
+            let _ = models
                 .dit
                 .denoise(&mut self.dit, &clean, &zeros, start, prompt, bias)?;
         }

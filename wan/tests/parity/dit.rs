@@ -15,6 +15,7 @@ fn models(case: &Case, kind: Kind) -> Vec<Dit> {
     let options = DitOptions {
         heads: case.optional("/dit/num_heads"),
         text_len: case.optional("/dit/text_len"),
+        fp8: false,
     };
     let mut paths = case.weights();
     paths.truncate(1);

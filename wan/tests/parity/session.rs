@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use krea_wan::autoencoder::Autoencoder;
 use krea_wan::dit::{Dit, DitOptions};
+use krea_wan::models::Models;
 use krea_wan::noise::NoiseSource;
 use krea_wan::scheduler::Scheduler;
-use krea_wan::session::{Compat, Input, Models, Session, SessionSettings, Steps};
+use krea_wan::session::{Compat, Input, Session, SessionSettings, Steps};
 use krea_wan::vae::Vae;
 use krea_wan::weights::{Layout, Placement, Weights};
 use serde::Deserialize;
@@ -57,6 +58,7 @@ fn models(case: &Case) -> Models {
     let options = DitOptions {
         heads: case.optional("/dit/num_heads"),
         text_len: case.optional("/dit/text_len"),
+        fp8: false,
     };
     for path in case.weights() {
         let weights = Weights::open(&path, Layout::Vae).unwrap();
@@ -70,6 +72,7 @@ fn models(case: &Case) -> Models {
     Models {
         dit: dit.expect("a transformer among the weights"),
         autoencoder: Autoencoder::Wan(vae.expect("an autoencoder among the weights")),
+        text: None,
     }
 }
 
