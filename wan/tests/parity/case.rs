@@ -13,10 +13,32 @@ use tch::{Kind, Tensor};
 #[derive(Deserialize)]
 pub(crate) struct Manifest {
     pub(crate) cases: Vec<Entry>,
+    #[serde(default)]
+    weights: BTreeMap<String, WeightsEntry>,
+}
+
+#[derive(Deserialize)]
+struct WeightsEntry {
+    #[serde(default)]
+    note: String,
+}
+
+impl Manifest {
+    /// Files that the manifest says to hold the same values as others of their model, which is
+    /// the first word of their names.
+    fn same_values(&self, name: &str) -> Vec<String> {
+        let model = |name: &str| name.split('_').next().map(str::to_owned);
+        let others = self.weights.iter().filter(|(other, entry)| {
+            other.as_str() != name
+                && model(other) == model(name)
+                && entry.note.contains("same values")
+        });
+        others.map(|(other, _)| other.clone()).collect()
+    }
 }
 
 /// A case as the manifest gives it.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) kind: String,
@@ -29,7 +51,7 @@ pub(crate) struct Entry {
     tensors: Vec<TensorEntry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(untagged)]
 enum OneOrMany {
     One(String),
@@ -44,7 +66,7 @@ pub(crate) struct Tolerance {
     pub(crate) rtol: f64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 struct TensorEntry {
     name: String,
     role: String,
@@ -54,13 +76,14 @@ struct TensorEntry {
 pub(crate) struct Case {
     folder: PathBuf,
     entry: Entry,
+    same_values: Vec<String>,
     tensors: BTreeMap<String, Weight>,
     checked: BTreeSet<String>,
     worst: f64,
 }
 
 impl Case {
-    pub(crate) fn open(folder: &Path, entry: Entry) -> Self {
+    pub(crate) fn open(folder: &Path, manifest: &Manifest, entry: &Entry) -> Self {
         let path = folder.join(&entry.file);
         let tensors = if entry.file.ends_with(".safetensors") {
             Weights::open(&path, Layout::Plain)
@@ -69,9 +92,14 @@ impl Case {
         } else {
             BTreeMap::new()
         };
+        let first = entry.weights.as_ref().and_then(|names| match names {
+            OneOrMany::One(name) => Some(name),
+            OneOrMany::Many(names) => names.first(),
+        });
         Case {
             folder: folder.to_owned(),
-            entry,
+            entry: entry.clone(),
+            same_values: first.map_or_else(Vec::new, |name| manifest.same_values(name)),
             tensors,
             checked: BTreeSet::new(),
             worst: 0.0,
@@ -96,6 +124,14 @@ impl Case {
             Some(OneOrMany::Many(names)) => names.iter().collect(),
         };
         names.into_iter().map(|name| self.beside(name)).collect()
+    }
+
+    /// The case's first weights file, and those that hold the same values under other names.
+    pub(crate) fn layouts(&self) -> Vec<PathBuf> {
+        let mut paths = self.weights();
+        paths.truncate(1);
+        paths.extend(self.same_values.iter().map(|name| self.beside(name)));
+        paths
     }
 
     /// A setting by its path in the case's `config`, such as `/dit/num_heads`.
@@ -157,11 +193,6 @@ impl Case {
             beyond <= 0.0,
             "{name} is off by up to {worst:.3e} (allowed {atol:.1e} + {rtol:.1e} of the value)"
         );
-    }
-
-    /// Says that an output was compared in some other way than [`Case::check`].
-    pub(crate) fn note_checked(&mut self, name: &str) {
-        self.checked.insert(name.to_owned());
     }
 
     /// The largest error met; panics if an output of the case was never compared.

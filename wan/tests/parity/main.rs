@@ -9,6 +9,7 @@ mod preprocess;
 mod scheduler;
 mod session;
 mod taehv;
+mod text;
 mod vae;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +45,8 @@ fn run(case: &mut Case, kind: &str) {
         "dit_kv_bias" => dit::kv_bias(case),
         "preprocess" => preprocess::run(case),
         "taehv" => taehv::run(case),
+        "text" => text::run(case),
+        "umt5" => text::umt5(case),
         "vae_encode" => vae::encode(case),
         "vae_decode" => vae::decode_stream(case),
         "vae_decode_upstream" => vae::decode_upstream(case),
@@ -61,15 +64,15 @@ fn every_case_of_the_manifest() {
     let manifest: Manifest = serde_json::from_str(&text).expect("manifest.json is readable");
     assert!(!manifest.cases.is_empty(), "the manifest has no cases");
     let only = std::env::var("KREA_PARITY_CASE").ok();
-    let chosen = |entry: &Entry| only.as_ref().is_none_or(|name| *name == entry.name);
+    let chosen = |entry: &&Entry| only.as_ref().is_none_or(|name| *name == entry.name);
 
     let mut failed = Vec::new();
     let mut count = 0;
-    for entry in manifest.cases.into_iter().filter(chosen) {
+    for entry in manifest.cases.iter().filter(chosen) {
         let (name, kind) = (entry.name.clone(), entry.kind.clone());
         count += 1;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut case = Case::open(&folder, entry);
+            let mut case = Case::open(&folder, &manifest, entry);
             run(&mut case, &kind);
             case.finish()
         }));
