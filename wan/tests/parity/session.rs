@@ -179,6 +179,9 @@ pub(crate) fn run(case: &mut Case) {
         assert_eq!(info.timesteps.len(), info.denoise_calls);
         assert_eq!(block.pixels.size()[1], info.pixels_emitted);
         case.check(&format!("out.b{b}.latents"), &block.latents);
-        case.check(&format!("out.b{b}.pixels"), &block.pixels);
+        let pixels = format!("out.b{b}.pixels");
+        if case.has(&pixels) {
+            case.check(&pixels, &block.pixels);
+        }
     }
 }
