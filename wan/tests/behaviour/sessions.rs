@@ -11,9 +11,7 @@ fn next(session: &mut Session, input: Input<'_>) -> Block {
 }
 
 fn run(session: &mut Session, blocks: usize) -> Vec<Tensor> {
-    (0..blocks)
-        .map(|_| next(session, Input::None).pixels)
-        .collect()
+    (0..blocks).map(|_| next(session, Input::None).pixels).collect()
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
@@ -23,23 +21,14 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
 #[test]
 fn two_interleaved_sessions_are_each_as_if_alone() {
     let models = tiny::models(false);
-    let alone: Vec<Vec<Tensor>> = [1, 2]
-        .map(|seed| run(&mut tiny::session(&models, seed), 3))
-        .into();
+    let alone: Vec<Vec<Tensor>> = [1, 2].map(|seed| run(&mut tiny::session(&models, seed), 3)).into();
     let mut both = [1, 2].map(|seed| tiny::session(&models, seed));
     for block in 0..3 {
         for (session, alone) in both.iter_mut().zip(&alone) {
-            assert_eq!(
-                next(session, Input::None).pixels,
-                alone[block],
-                "block {block}"
-            );
+            assert_eq!(next(session, Input::None).pixels, alone[block], "block {block}");
         }
     }
-    assert!(
-        distance(&alone[0][0], &alone[1][0]) > 1e-3,
-        "seeds and prompts make a difference"
-    );
+    assert!(distance(&alone[0][0], &alone[1][0]) > 1e-3, "seeds and prompts make a difference");
 }
 
 #[test]
@@ -50,10 +39,7 @@ fn a_run_repeats_itself_and_a_longer_one_begins_like_it() {
     assert_eq!(three, six[..3]);
     let counts: Vec<i64> = six.iter().map(|pixels| pixels.size()[1]).collect();
     assert_eq!(counts, [9, 12, 12, 12, 12, 12]);
-    assert!(
-        six.iter()
-            .all(|pixels| pixels.isfinite().all().int64_value(&[]) == 1)
-    );
+    assert!(six.iter().all(|pixels| pixels.isfinite().all().int64_value(&[]) == 1));
 }
 
 #[test]
@@ -69,10 +55,7 @@ fn a_reset_session_starts_like_a_new_one() {
 fn a_cancelled_block_can_be_made_again() {
     let models = tiny::models(false);
     for context in [Context::Recompute, Context::Rolling { sink: 1 }] {
-        let settings = SessionSettings {
-            context,
-            ..tiny::settings(4)
-        };
+        let settings = SessionSettings { context, ..tiny::settings(4) };
         let open = || {
             let mut session = Session::new(models.clone(), settings.clone()).unwrap();
             session.set_prompt(&tiny::prompt(4), 1).unwrap();
@@ -86,9 +69,7 @@ fn a_cancelled_block_can_be_made_again() {
                 broken.set_prompt(&tiny::prompt(block), 2).unwrap();
             }
             for stop_at in 0..3 {
-                let error = broken
-                    .next(Input::None, &mut |progress| progress.done < stop_at)
-                    .unwrap_err();
+                let error = broken.next(Input::None, &mut |progress| progress.done < stop_at).unwrap_err();
                 assert!(matches!(error, Error::Cancelled));
             }
             assert_eq!(
@@ -112,34 +93,13 @@ fn a_prompt_change_ends_with_the_new_prompt_whole() {
     settled.set_prompt(&tiny::prompt(9), 4).unwrap();
     let at_once = next(&mut changed, Input::None).latents;
     let blended = next(&mut settled, Input::None).latents;
-    assert!(
-        distance(&at_once, &blended) > 1e-4,
-        "a quarter of the way is not the whole"
-    );
+    assert!(distance(&at_once, &blended) > 1e-4, "a quarter of the way is not the whole");
 
-    let mut krea = Session::new(
-        models.clone(),
-        SessionSettings {
-            compat: Compat::Krea,
-            ..tiny::settings(1)
-        },
-    )
-    .unwrap();
+    let mut krea = Session::new(models.clone(), SessionSettings { compat: Compat::Krea, ..tiny::settings(1) }).unwrap();
     krea.set_prompt(&tiny::prompt(1), 1).unwrap();
-    let mut same = Session::new(
-        models,
-        SessionSettings {
-            compat: Compat::Krea,
-            ..tiny::settings(1)
-        },
-    )
-    .unwrap();
+    let mut same = Session::new(models, SessionSettings { compat: Compat::Krea, ..tiny::settings(1) }).unwrap();
     same.set_prompt(&tiny::prompt(1), 1).unwrap();
-    assert_eq!(
-        next(&mut krea, Input::None).pixels.size()[1],
-        6,
-        "the reference drops three frames"
-    );
+    assert_eq!(next(&mut krea, Input::None).pixels.size()[1], 6, "the reference drops three frames");
     run(&mut same, 1);
     krea.set_prompt(&tiny::prompt(9), 1).unwrap();
     assert_eq!(
@@ -162,11 +122,11 @@ fn seed_strength_and_steps_take_effect_at_the_next_block() {
         (begin, next(&mut session, Input::Video(&second)).latents)
     };
     let (begin, plain) = with(&|_| ());
-    for change in [
-        &(|s: &mut Session| s.set_seed(77)) as &dyn Fn(&mut Session),
-        &|s| s.set_strength(0.3).unwrap(),
-        &|s| s.set_steps(Steps::Count(5)).unwrap(),
-    ] {
+    for change in
+        [&(|s: &mut Session| s.set_seed(77)) as &dyn Fn(&mut Session), &|s| s.set_strength(0.3).unwrap(), &|s| {
+            s.set_steps(Steps::Count(5)).unwrap()
+        }]
+    {
         let (same, other) = with(change);
         assert_eq!(begin, same);
         assert!(distance(&plain, &other) > 1e-4);
@@ -177,18 +137,12 @@ fn seed_strength_and_steps_take_effect_at_the_next_block() {
 fn less_strength_stays_nearer_to_the_input() {
     let models = tiny::models(true);
     let video = tiny::frames(9, 48, 32);
-    let encoded = models
-        .autoencoder
-        .encode(&video, &mut models.autoencoder.encoding())
-        .unwrap();
+    let encoded = models.autoencoder.encode(&video, &mut models.autoencoder.encoding()).unwrap();
     let off = |strength: f64| {
         let mut session = tiny::session(&models, 1);
         session.set_strength(strength).unwrap();
         let latents = next(&mut session, Input::Video(&video)).latents;
-        (latents - &encoded)
-            .abs()
-            .mean(Kind::Double)
-            .double_value(&[])
+        (latents - &encoded).abs().mean(Kind::Double).double_value(&[])
     };
     assert!(off(0.05) < off(1.0));
 }
@@ -197,18 +151,11 @@ fn less_strength_stays_nearer_to_the_input() {
 fn live_input_is_resampled_to_what_is_needed() {
     let models = tiny::models(false);
     let queue = tiny::frames(17, 48, 32);
-    let indices = krea_wan::preprocess::resample_indices(17, 9)
-        .into_iter()
-        .map(|i| i as i64)
-        .collect::<Vec<_>>();
+    let indices = krea_wan::preprocess::resample_indices(17, 9).into_iter().map(|i| i as i64).collect::<Vec<_>>();
     let picked = queue.index_select(1, &Tensor::from_slice(&indices));
     let live = next(&mut tiny::session(&models, 1), Input::Live(&queue)).latents;
-    assert_eq!(
-        live,
-        next(&mut tiny::session(&models, 1), Input::Video(&picked)).latents
-    );
-    let too_few =
-        tiny::session(&models, 1).next(Input::Live(&queue.narrow(1, 0, 8)), &mut |_| true);
+    assert_eq!(live, next(&mut tiny::session(&models, 1), Input::Video(&picked)).latents);
+    let too_few = tiny::session(&models, 1).next(Input::Live(&queue.narrow(1, 0, 8)), &mut |_| true);
     assert!(matches!(too_few, Err(Error::Parameter(_))));
 }
 
@@ -225,22 +172,11 @@ fn every_context_and_window_generates() {
             (3, 3, false, 1.0, Context::Rolling { sink: 0 }),
             (3, 4, false, 1.0, Context::Rolling { sink: 1 }),
         ] {
-            let settings = SessionSettings {
-                block,
-                window,
-                keep_first_frame,
-                kv_bias,
-                context,
-                ..tiny::settings(1)
-            };
+            let settings = SessionSettings { block, window, keep_first_frame, kv_bias, context, ..tiny::settings(1) };
             let mut session = Session::new(models.clone(), settings.clone()).unwrap();
             session.set_prompt(&tiny::prompt(0), 1).unwrap();
             for (i, pixels) in run(&mut session, 5).iter().enumerate() {
-                let expected = if i == 0 {
-                    1 + 4 * (block - 1)
-                } else {
-                    4 * block
-                };
+                let expected = if i == 0 { 1 + 4 * (block - 1) } else { 4 * block };
                 assert_eq!(pixels.size(), [1, expected, 3, 48, 32], "{settings:?}");
                 assert_eq!(pixels.isfinite().all().int64_value(&[]), 1, "{settings:?}");
             }
@@ -256,31 +192,20 @@ fn a_start_frame_decides_the_video() {
     with.set_start_frame(&picture).unwrap();
     let mut other = tiny::session(&models, 1);
     other.set_start_frame(&(-&picture)).unwrap();
-    assert!(
-        distance(
-            &next(&mut with, Input::None).latents,
-            &next(&mut other, Input::None).latents
-        ) > 1e-4
-    );
+    assert!(distance(&next(&mut with, Input::None).latents, &next(&mut other, Input::None).latents) > 1e-4);
     assert!(with.set_start_frame(&picture).is_err(), "too late");
 }
 
 #[test]
 fn a_size_that_does_not_fit_is_refused_with_the_nearest() {
     let models = tiny::models(false);
-    let error = Session::new(models, SessionSettings::new(33, 48))
-        .err()
-        .unwrap()
-        .to_string();
+    let error = Session::new(models, SessionSettings::new(33, 48)).err().unwrap().to_string();
     assert!(error.contains("32x48"), "{error}");
 }
 
 #[test]
 fn a_session_without_a_prompt_says_so() {
     let mut session = Session::new(tiny::models(false), tiny::settings(1)).unwrap();
-    let error = session
-        .next(Input::None, &mut |_| true)
-        .unwrap_err()
-        .to_string();
+    let error = session.next(Input::None, &mut |_| true).unwrap_err().to_string();
     assert!(error.contains("prompt"), "{error}");
 }

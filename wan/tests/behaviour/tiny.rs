@@ -13,31 +13,17 @@ use krea_wan::weights::{Layout, Placement, Weights};
 use tch::{Device, Kind, Tensor};
 
 /// What the shapes of the tiny transformer do not tell.
-pub(crate) const OPTIONS: DitOptions = DitOptions {
-    heads: Some(2),
-    text_len: Some(16),
-    fp8: false,
-};
+pub(crate) const OPTIONS: DitOptions = DitOptions { heads: Some(2), text_len: Some(16), fp8: false };
 /// Rows and columns of its prompts' embeddings.
 pub(crate) const PROMPT: [i64; 3] = [1, 16, 48];
 
 pub(crate) fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/parity/data")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/parity/data").join(name)
 }
 
 pub(crate) fn dit(kind: Kind) -> Dit {
     let weights = Weights::open(path("dit_krea_prefixed.safetensors"), Layout::Dit).unwrap();
-    Dit::load(
-        weights,
-        OPTIONS,
-        Placement {
-            device: Device::Cpu,
-            kind,
-        },
-    )
-    .unwrap()
+    Dit::load(weights, OPTIONS, Placement { device: Device::Cpu, kind }).unwrap()
 }
 
 pub(crate) fn models(tiny_autoencoder: bool) -> Arc<Models> {
@@ -50,19 +36,11 @@ pub(crate) fn models(tiny_autoencoder: bool) -> Arc<Models> {
         let weights = Weights::open(path("vae_original_wan.safetensors"), Layout::Vae).unwrap();
         Autoencoder::Wan(Vae::load(weights, Placement::CPU_F32).unwrap())
     };
-    Arc::new(Models {
-        dit: dit(Kind::Float),
-        autoencoder,
-        text: None,
-    })
+    Arc::new(Models { dit: dit(Kind::Float), autoencoder, text: None })
 }
 
 pub(crate) fn settings(seed: u64) -> SessionSettings {
-    SessionSettings {
-        steps: Steps::Count(3),
-        seed,
-        ..SessionSettings::new(32, 48)
-    }
+    SessionSettings { steps: Steps::Count(3), seed, ..SessionSettings::new(32, 48) }
 }
 
 /// A prompt's embedding as a function of a number.
