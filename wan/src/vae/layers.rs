@@ -177,9 +177,7 @@ impl CausalConv {
             let _ = window.narrow(0, 0, Self::PAST - known).zero_();
         }
         if let Some(frames) = history {
-            window
-                .narrow(0, Self::PAST - known, known)
-                .copy_(frames);
+            window.narrow(0, Self::PAST - known, known).copy_(frames);
         }
         window
     }
