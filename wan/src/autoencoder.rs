@@ -61,11 +61,7 @@ impl Autoencoder {
     /// Frames that `latents` latents stand for, at the start of a stream or later in it.
     pub fn frames(&self, latents: i64, at_start: bool) -> i64 {
         let (_, time) = self.strides();
-        if at_start {
-            1 + (latents - 1) * time
-        } else {
-            latents * time
-        }
+        if at_start { 1 + (latents - 1) * time } else { latents * time }
     }
 
     /// Encodes the next frames `[1, T, 3, H, W]` in [-1, 1] of a stream to fp32 latents.
@@ -73,16 +69,11 @@ impl Autoencoder {
         match (self, state) {
             (Autoencoder::Wan(vae), Encoding::Wan(state)) => vae.encode(pixels, state),
             (Autoencoder::Tiny(taehv), Encoding::Tiny(state, started)) => {
-                let mut pixels = pixels
-                    .f_to_kind(Kind::Float)?
-                    .f_mul_scalar(0.5)?
-                    .f_add_scalar(0.5)?;
+                let mut pixels = pixels.f_to_kind(Kind::Float)?.f_mul_scalar(0.5)?.f_add_scalar(0.5)?;
                 if !std::mem::replace(started, true) {
                     // Every latent takes four frames, the first one too: its picture stands still.
                     let (_, time) = taehv.strides();
-                    let still = pixels
-                        .f_narrow(1, 0, 1)?
-                        .f_expand([-1, time - 1, -1, -1, -1], false)?;
+                    let still = pixels.f_narrow(1, 0, 1)?.f_expand([-1, time - 1, -1, -1, -1], false)?;
                     pixels = Tensor::f_cat(&[still, pixels], 1)?;
                 }
                 Ok(taehv.encode(&pixels, state)?.f_to_kind(Kind::Float)?)
@@ -94,9 +85,7 @@ impl Autoencoder {
     /// Decodes the next latents of a stream to fp32 frames `[1, T, 3, 8h, 8w]` in [-1, 1].
     pub fn decode(&self, latents: &Tensor, state: &mut Decoding) -> Result<Tensor> {
         match (self, state) {
-            (Autoencoder::Wan(vae), Decoding::Wan(state)) => {
-                Ok(vae.decode(latents, state)?.f_to_kind(Kind::Float)?)
-            }
+            (Autoencoder::Wan(vae), Decoding::Wan(state)) => Ok(vae.decode(latents, state)?.f_to_kind(Kind::Float)?),
             (Autoencoder::Tiny(taehv), Decoding::Tiny(state)) => {
                 let pixels = taehv.decode(latents, state)?.f_to_kind(Kind::Float)?;
                 Ok(pixels.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?)

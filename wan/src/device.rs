@@ -30,9 +30,7 @@ impl FromStr for Precision {
             "fp32" | "float32" => Ok(Precision::Fp32),
             "bf16" | "bfloat16" => Ok(Precision::Bf16),
             "fp16" | "float16" => Ok(Precision::Fp16),
-            _ => Err(Error::parameter(format!(
-                "the precision {text} is not known: auto, fp32, bf16 or fp16"
-            ))),
+            _ => Err(Error::parameter(format!("the precision {text} is not known: auto, fp32, bf16 or fp16"))),
         }
     }
 }
@@ -57,15 +55,10 @@ impl Choice {
             "auto" if Cuda::is_available() => Device::Cuda(0),
             "auto" => Device::Cpu,
             "cuda" => cuda(0)?,
-            _ => match device
-                .strip_prefix("cuda:")
-                .and_then(|index| index.parse().ok())
-            {
+            _ => match device.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
                 Some(index) => cuda(index)?,
                 None => {
-                    return Err(Error::Device(format!(
-                        "the device {device} is not known: auto, cpu, cuda or cuda:N"
-                    )));
+                    return Err(Error::Device(format!("the device {device} is not known: auto, cpu, cuda or cuda:N")));
                 }
             },
         };
@@ -85,11 +78,7 @@ impl Choice {
             (Device::Cpu, kind) => kind,
             _ => Kind::Half,
         };
-        Ok(Choice {
-            device,
-            transformer,
-            autoencoder,
-        })
+        Ok(Choice { device, transformer, autoencoder })
     }
 }
 
@@ -99,11 +88,7 @@ impl fmt::Display for Choice {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
         };
-        write!(
-            f,
-            "{device}, transformer in {:?}, autoencoder in {:?}",
-            self.transformer, self.autoencoder
-        )
+        write!(f, "{device}, transformer in {:?}, autoencoder in {:?}", self.transformer, self.autoencoder)
     }
 }
 
@@ -115,9 +100,7 @@ fn cuda(index: usize) -> Result<Device> {
     }
     let count = Cuda::device_count();
     if index as i64 >= count {
-        return Err(Error::Device(format!(
-            "cuda:{index} is not there: this machine has {count} CUDA devices"
-        )));
+        return Err(Error::Device(format!("cuda:{index} is not there: this machine has {count} CUDA devices")));
     }
     Ok(Device::Cuda(index))
 }
@@ -144,13 +127,7 @@ mod tests {
 
     #[test]
     fn precision_overrides_the_device() {
-        assert_eq!(
-            Choice::new("cpu", Precision::Fp32).unwrap().transformer,
-            Kind::Float
-        );
-        assert_eq!(
-            Choice::new("cpu", Precision::Bf16).unwrap().transformer,
-            Kind::BFloat16
-        );
+        assert_eq!(Choice::new("cpu", Precision::Fp32).unwrap().transformer, Kind::Float);
+        assert_eq!(Choice::new("cpu", Precision::Bf16).unwrap().transformer, Kind::BFloat16);
     }
 }

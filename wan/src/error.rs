@@ -54,17 +54,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Error::Io {
-            path: path.to_owned(),
-            source,
-        }
+        Error::Io { path: path.to_owned(), source }
     }
 
     pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
-        Error::File {
-            path: path.to_owned(),
-            reason: reason.into(),
-        }
+        Error::File { path: path.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn parameter(reason: impl Into<String>) -> Self {

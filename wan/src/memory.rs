@@ -29,15 +29,8 @@ pub struct TextSize {
 
 impl TextSize {
     /// The encoder of Wan 2.1.
-    pub const UMT5_XXL: TextSize = TextSize {
-        vocabulary: 256_384,
-        dim: 4096,
-        attention: 4096,
-        ffn: 10_240,
-        heads: 64,
-        layers: 24,
-        buckets: 32,
-    };
+    pub const UMT5_XXL: TextSize =
+        TextSize { vocabulary: 256_384, dim: 4096, attention: 4096, ffn: 10_240, heads: 64, layers: 24, buckets: 32 };
 
     /// Numbers in the embedding table, which may stay in the main memory.
     pub fn embedding(&self) -> u64 {
@@ -46,10 +39,7 @@ impl TextSize {
 
     /// Numbers in all weights.
     pub fn parameters(&self) -> u64 {
-        let block = 4 * self.dim * self.attention
-            + 3 * self.dim * self.ffn
-            + self.buckets * self.heads
-            + 2 * self.dim;
+        let block = 4 * self.dim * self.attention + 3 * self.dim * self.ffn + self.buckets * self.heads + 2 * self.dim;
         self.embedding() + self.layers * block + self.dim
     }
 }
@@ -135,8 +125,7 @@ impl Plan {
         let per_token = 2 * dim * layers * compute;
         let new = request.block.max(request.window) * per_frame;
         // The widest moment of a block: the residual, the normed input and the hidden layer twice.
-        let transformer_peak =
-            new * (2 * dim + 2 * dit.ffn_dim as u64) * compute + new * dim * 3 * 4;
+        let transformer_peak = new * (2 * dim + 2 * dit.ffn_dim as u64) * compute + new * dim * 3 * 4;
 
         let (weights, decoder, encoder, autoencoder_peak) = match request.autoencoder {
             AutoencoderPlan::Wan(size, kind) => {
@@ -161,11 +150,7 @@ impl Plan {
             }
         };
         let text = request.text.map_or(0, |(size, kind)| {
-            let left_out = if request.embedding_elsewhere {
-                size.embedding()
-            } else {
-                0
-            };
+            let left_out = if request.embedding_elsewhere { size.embedding() } else { 0 };
             (size.parameters() - left_out) * bytes(kind)
         });
         let each = request.sessions.max(1);
@@ -173,16 +158,10 @@ impl Plan {
             (part::TRANSFORMER, transformer),
             (part::TEXT, text),
             (part::AUTOENCODER, weights),
-            (
-                part::KV_CACHE,
-                each * (request.window + request.block) * per_frame * per_token,
-            ),
+            (part::KV_CACHE, each * (request.window + request.block) * per_frame * per_token),
             (part::CROSS_CACHE, each * dit.text_len as u64 * per_token),
             (part::DECODER_CACHE, each * decoder),
-            (
-                part::ENCODER_CACHE,
-                if request.input { each * encoder } else { 0 },
-            ),
+            (part::ENCODER_CACHE, if request.input { each * encoder } else { 0 }),
             (part::ACTIVATIONS, transformer_peak.max(autoencoder_peak)),
         ];
         Plan { parts }
@@ -190,11 +169,7 @@ impl Plan {
 
     /// Bytes of one part; 0 if there is no such part.
     pub fn get(&self, name: &str) -> u64 {
-        self.parts
-            .iter()
-            .filter(|(part, _)| *part == name)
-            .map(|(_, bytes)| bytes)
-            .sum()
+        self.parts.iter().filter(|(part, _)| *part == name).map(|(_, bytes)| bytes).sum()
     }
 
     /// Bytes of everything.
@@ -226,33 +201,14 @@ pub fn free(device: Device) -> Option<u64> {
     match device {
         Device::Cpu => {
             let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-            line.split_whitespace()
-                .next()?
-                .parse::<u64>()
-                .ok()
-                .map(|kibibytes| kibibytes * 1024)
+            let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
         }
         Device::Cuda(index) => {
             // libtorch's C interface cannot be asked; the driver's tool comes with every driver.
-            let query = [
-                "--query-gpu=memory.free",
-                "--format=csv,noheader,nounits",
-                "--id",
-            ];
-            let output = Command::new("nvidia-smi")
-                .args(query)
-                .arg(index.to_string())
-                .output()
-                .ok()?;
-            String::from_utf8(output.stdout)
-                .ok()?
-                .trim()
-                .parse::<u64>()
-                .ok()
-                .map(|mebibytes| mebibytes << 20)
+            let query = ["--query-gpu=memory.free", "--format=csv,noheader,nounits", "--id"];
+            let output = Command::new("nvidia-smi").args(query).arg(index.to_string()).output().ok()?;
+            String::from_utf8(output.stdout).ok()?.trim().parse::<u64>().ok().map(|mebibytes| mebibytes << 20)
         }
         _ => None,
     }
@@ -282,10 +238,7 @@ mod tests {
     #[track_caller]
     fn close(made: u64, gigabytes: f64) {
         let made = made as f64 / 1e9;
-        assert!(
-            (made / gigabytes - 1.0).abs() <= 0.02,
-            "{made} GB for {gigabytes} GB"
-        );
+        assert!((made / gigabytes - 1.0).abs() <= 0.02, "{made} GB for {gigabytes} GB");
     }
 
     #[test]
@@ -299,14 +252,8 @@ mod tests {
         close(plan.get(part::DECODER_CACHE), 1.89);
         assert!(plan.get(part::ACTIVATIONS) < 3_000_000_000);
         close(plan.total(), 52.0);
-        close(
-            Plan::new(&request(DitConfig::T2V_14B, 640, 352)).get(part::KV_CACHE),
-            4.33,
-        );
-        close(
-            Plan::new(&request(DitConfig::T2V_14B, 576, 320)).get(part::KV_CACHE),
-            3.54,
-        );
+        close(Plan::new(&request(DitConfig::T2V_14B, 640, 352)).get(part::KV_CACHE), 4.33);
+        close(Plan::new(&request(DitConfig::T2V_14B, 576, 320)).get(part::KV_CACHE), 3.54);
         let small = Plan::new(&request(DitConfig::T2V_1_3B, 832, 480));
         close(small.get(part::TRANSFORMER), 2.84);
         close(small.get(part::KV_CACHE), 1.73);
@@ -320,10 +267,7 @@ mod tests {
             ..request(DitConfig::T2V_14B, 832, 480)
         };
         close(Plan::new(&fp8).get(part::TRANSFORMER), 14.5);
-        let lean = Request {
-            embedding_elsewhere: true,
-            ..request(DitConfig::T2V_14B, 832, 480)
-        };
+        let lean = Request { embedding_elsewhere: true, ..request(DitConfig::T2V_14B, 832, 480) };
         close(Plan::new(&lean).get(part::TEXT), 11.36 - 2.1);
     }
 

@@ -69,61 +69,28 @@ pub struct Models {
 impl Models {
     /// Opens all networks. What is cheap to check is checked before the transformer is loaded.
     pub fn open(files: &ModelFiles, placing: Placing) -> Result<Self> {
-        let Choice {
-            device,
-            transformer,
-            autoencoder,
-        } = placing.choice;
-        let place = Placement {
-            device,
-            kind: transformer,
-        };
-        let small = Placement {
-            device,
-            kind: autoencoder,
-        };
+        let Choice { device, transformer, autoencoder } = placing.choice;
+        let place = Placement { device, kind: transformer };
+        let small = Placement { device, kind: autoencoder };
         let autoencoder = match (&files.taehv, &files.vae) {
-            (Some(path), _) => {
-                Autoencoder::Tiny(Taehv::load(Weights::open(path, Layout::Taehv)?, small)?)
-            }
-            (None, Some(path)) => {
-                Autoencoder::Wan(Vae::load(Weights::open(path, Layout::Vae)?, small)?)
-            }
+            (Some(path), _) => Autoencoder::Tiny(Taehv::load(Weights::open(path, Layout::Taehv)?, small)?),
+            (None, Some(path)) => Autoencoder::Wan(Vae::load(Weights::open(path, Layout::Vae)?, small)?),
             (None, None) => {
-                return Err(Error::parameter(
-                    "neither an autoencoder nor a TAEHV is given",
-                ));
+                return Err(Error::parameter("neither an autoencoder nor a TAEHV is given"));
             }
         };
         let text = match (&files.text, &files.tokenizer) {
             (Some(weights), Some(tokenizer)) => {
                 let tokenizer = Tokenizer::open(tokenizer)?;
                 // fp16 overflows in this network, so it is bf16 or fp32.
-                let kind = if transformer == Kind::Half {
-                    Kind::BFloat16
-                } else {
-                    transformer
-                };
-                let place = Placement {
-                    device: if placing.text_on_cpu {
-                        Device::Cpu
-                    } else {
-                        device
-                    },
-                    kind,
-                };
-                let umt5 = Umt5::load(
-                    Weights::open(weights, Layout::Umt5)?,
-                    place,
-                    Device::Cpu,
-                    Umt5Constants::default(),
-                )?;
+                let kind = if transformer == Kind::Half { Kind::BFloat16 } else { transformer };
+                let place = Placement { device: if placing.text_on_cpu { Device::Cpu } else { device }, kind };
+                let umt5 =
+                    Umt5::load(Weights::open(weights, Layout::Umt5)?, place, Device::Cpu, Umt5Constants::default())?;
                 Some(TextEncoder { tokenizer, umt5 })
             }
             (Some(_), None) => {
-                return Err(Error::parameter(
-                    "the text encoder needs its tokenizer.json beside it",
-                ));
+                return Err(Error::parameter("the text encoder needs its tokenizer.json beside it"));
             }
             (None, _) => None,
         };
@@ -137,19 +104,13 @@ impl Models {
                 dit.config().text_dim
             )));
         }
-        Ok(Models {
-            dit,
-            autoencoder,
-            text,
-        })
+        Ok(Models { dit, autoencoder, text })
     }
 
     /// The embedding of a prompt for this transformer.
     pub fn embed(&self, prompt: &str) -> Result<Tensor> {
-        let text = self
-            .text
-            .as_ref()
-            .ok_or_else(|| Error::parameter("these models were opened without a text encoder"))?;
+        let text =
+            self.text.as_ref().ok_or_else(|| Error::parameter("these models were opened without a text encoder"))?;
         text.embed(prompt, self.dit.config().text_len as usize)
     }
 }

@@ -58,14 +58,7 @@ pub struct ReferenceNoise {
 impl ReferenceNoise {
     /// A source that seeds libtorch's generator at its first draw.
     pub fn new(seed: u64, device: Device, kind: Kind, draw: ReferenceDraw) -> Self {
-        ReferenceNoise {
-            seed,
-            device,
-            kind,
-            draw,
-            started: false,
-            initial: None,
-        }
+        ReferenceNoise { seed, device, kind, draw, started: false, initial: None }
     }
 
     fn randn(&self, shape: &[i64]) -> Result<Tensor> {
@@ -94,9 +87,7 @@ impl NoiseSource for ReferenceNoise {
             self.start(shape)?;
         }
         match &self.initial {
-            Some(initial) if latent + shape[1] <= initial.size()[1] => {
-                Ok(initial.f_narrow(1, latent, shape[1])?)
-            }
+            Some(initial) if latent + shape[1] <= initial.size()[1] => Ok(initial.f_narrow(1, latent, shape[1])?),
             // Live; or the reference has run out of noise, where going on is kinder than failing.
             _ => self.randn(shape),
         }
@@ -113,15 +104,11 @@ fn normal(seed: u64, block: u64, draw: u32, shape: &[i64]) -> Result<Tensor> {
     let count = shape.iter().product::<i64>().max(0) as usize;
     let mut values = Vec::with_capacity(count + 3);
     for index in 0..count.div_ceil(4) as u32 {
-        let bits = philox(
-            [index, draw, block as u32, (block >> 32) as u32],
-            [seed as u32, (seed >> 32) as u32],
-        );
+        let bits = philox([index, draw, block as u32, (block >> 32) as u32], [seed as u32, (seed >> 32) as u32]);
         for pair in [[bits[0], bits[1]], [bits[2], bits[3]]] {
             // In (0, 1], so that the logarithm is finite.
             let radius = (-2.0 * ((f64::from(pair[0]) + 1.0) / 4_294_967_296.0).ln()).sqrt();
-            let (sin, cos) =
-                (std::f64::consts::TAU * f64::from(pair[1]) / 4_294_967_296.0).sin_cos();
+            let (sin, cos) = (std::f64::consts::TAU * f64::from(pair[1]) / 4_294_967_296.0).sin_cos();
             values.extend([(radius * cos) as f32, (radius * sin) as f32]);
         }
     }
@@ -133,16 +120,8 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let a = u64::from(counter[0]) * 0xD251_1F53;
         let b = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
-        key = [
-            key[0].wrapping_add(0x9E37_79B9),
-            key[1].wrapping_add(0xBB67_AE85),
-        ];
+        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter
 }
@@ -154,14 +133,8 @@ mod tests {
     #[test]
     fn philox_gives_the_known_answers() {
         // From the authors' kat_vectors.
-        assert_eq!(
-            philox([0; 4], [0; 2]),
-            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-        );
-        assert_eq!(
-            philox([u32::MAX; 4], [u32::MAX; 2]),
-            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
-        );
+        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
     }
 
     #[test]
@@ -171,11 +144,8 @@ mod tests {
         let a = noise.input(0, 0, &shape).unwrap();
         assert!(a.mean(Kind::Double).double_value(&[]).abs() < 0.02);
         assert!((a.std(true).double_value(&[]) - 1.0).abs() < 0.02);
-        let others = [
-            noise.input(1, 3, &shape),
-            noise.renoise(0, 0, &shape),
-            SeededNoise { seed: 8 }.input(0, 0, &shape),
-        ];
+        let others =
+            [noise.input(1, 3, &shape), noise.renoise(0, 0, &shape), SeededNoise { seed: 8 }.input(0, 0, &shape)];
         for other in others {
             let correlation = (&a * other.unwrap()).mean(Kind::Double).double_value(&[]);
             assert!(correlation.abs() < 0.03, "{correlation}");

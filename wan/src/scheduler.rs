@@ -19,21 +19,13 @@ impl Scheduler {
     /// The table for a shift >= 1; larger shifts spend more steps in heavy noise.
     pub fn new(shift: f64) -> Result<Self> {
         if !(shift >= 1.0 && shift.is_finite()) {
-            return Err(Error::parameter(format!(
-                "a timestep shift of {shift} is not at least 1"
-            )));
+            return Err(Error::parameter(format!("a timestep shift of {shift} is not at least 1")));
         }
         let shift = shift as f32;
         let mut line = linspace(1.0, 0.0, TRAIN_STEPS + 1);
         line.truncate(TRAIN_STEPS);
-        let sigmas: Vec<f32> = line
-            .iter()
-            .map(|&x| shift * x / (1.0 + (shift - 1.0) * x))
-            .collect();
-        let timesteps = sigmas
-            .iter()
-            .map(|sigma| sigma * TRAIN_STEPS as f32)
-            .collect();
+        let sigmas: Vec<f32> = line.iter().map(|&x| shift * x / (1.0 + (shift - 1.0) * x)).collect();
+        let timesteps = sigmas.iter().map(|sigma| sigma * TRAIN_STEPS as f32).collect();
         Ok(Scheduler { sigmas, timesteps })
     }
 
@@ -69,14 +61,10 @@ impl Scheduler {
     /// the strength stands for down to 0, where the last call is.
     pub fn steps(&self, steps: usize, strength: f64) -> Result<Vec<f64>> {
         if steps < 2 {
-            return Err(Error::parameter(format!(
-                "{steps} denoising steps are too few: at least 2"
-            )));
+            return Err(Error::parameter(format!("{steps} denoising steps are too few: at least 2")));
         }
         if !(strength > 0.0 && strength <= 1.0) {
-            return Err(Error::parameter(format!(
-                "a strength of {strength} is not in (0, 1]"
-            )));
+            return Err(Error::parameter(format!("a strength of {strength} is not in (0, 1]")));
         }
         let indices = linspace((TRAIN_STEPS as f64 * strength) as f32, 0.0, steps);
         let timestep = |u: &f32| {
@@ -90,39 +78,27 @@ impl Scheduler {
     /// dimension, or one for all.
     pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, t: &[f64]) -> Result<Tensor> {
         let sigma = self.column(clean, t)?.f_to_kind(Kind::Float)?;
-        let kept = clean
-            .f_to_kind(Kind::Float)?
-            .f_mul(&sigma.f_neg()?.f_add_scalar(1.0)?)?;
+        let kept = clean.f_to_kind(Kind::Float)?.f_mul(&sigma.f_neg()?.f_add_scalar(1.0)?)?;
         Ok(kept.f_add(&noise.f_to_kind(Kind::Float)?.f_mul(&sigma)?)?)
     }
 
     /// `x_t - sigma flow`: the clean latents that a predicted flow points to, computed in fp64 and
     /// returned in fp32.
     pub fn clean(&self, noisy: &Tensor, flow: &Tensor, t: &[f64]) -> Result<Tensor> {
-        let step = flow
-            .f_to_kind(Kind::Double)?
-            .f_mul(&self.column(noisy, t)?)?;
-        Ok(noisy
-            .f_to_kind(Kind::Double)?
-            .f_sub(&step)?
-            .f_to_kind(Kind::Float)?)
+        let step = flow.f_to_kind(Kind::Double)?.f_mul(&self.column(noisy, t)?)?;
+        Ok(noisy.f_to_kind(Kind::Double)?.f_sub(&step)?.f_to_kind(Kind::Float)?)
     }
 
     /// The noise levels of `t` in fp64, shaped to broadcast over the first dimension of `like`.
     fn column(&self, like: &Tensor, t: &[f64]) -> Result<Tensor> {
         let rows = like.size().first().copied().unwrap_or(0);
         if t.len() != 1 && t.len() as i64 != rows {
-            return Err(Error::parameter(format!(
-                "{} timesteps do not fit {rows} entries",
-                t.len()
-            )));
+            return Err(Error::parameter(format!("{} timesteps do not fit {rows} entries", t.len())));
         }
         let sigmas: Vec<f64> = t.iter().map(|&t| self.sigma(t)).collect();
         let mut shape = vec![1; like.dim()];
         shape[0] = t.len() as i64;
-        Ok(Tensor::f_from_slice(&sigmas)?
-            .f_view(&shape[..])?
-            .f_to_device(like.device())?)
+        Ok(Tensor::f_from_slice(&sigmas)?.f_view(&shape[..])?.f_to_device(like.device())?)
     }
 }
 
@@ -131,11 +107,7 @@ impl Scheduler {
 fn linspace(from: f32, to: f32, count: usize) -> Vec<f32> {
     let step = (to - from) / (count - 1) as f32;
     let value = |i: usize| {
-        if i < count / 2 {
-            from + step * i as f32
-        } else {
-            to - step * (count - 1 - i) as f32
-        }
+        if i < count / 2 { from + step * i as f32 } else { to - step * (count - 1 - i) as f32 }
     };
     (0..count).map(value).collect()
 }

@@ -57,14 +57,7 @@ pub(super) struct Guard<'a> {
 pub(super) unsafe fn guard<'a>(json: *const u8, len: usize, error: *mut ErrorText) -> Guard<'a> {
     // SAFETY: the caller's promise.
     unsafe {
-        Guard {
-            json: if json.is_null() {
-                &[]
-            } else {
-                slice::from_raw_parts(json, len)
-            },
-            error: Text::of(error),
-        }
+        Guard { json: if json.is_null() { &[] } else { slice::from_raw_parts(json, len) }, error: Text::of(error) }
     }
 }
 
@@ -88,11 +81,7 @@ impl Text<'_> {
                     .or_else(|| panic.downcast_ref::<&str>().copied())
                     .unwrap_or("no message");
                 // libtorch speaks through panics where an operator has no other way.
-                let code = if out_of_memory(said) {
-                    Code::Memory
-                } else {
-                    Code::Panic
-                };
+                let code = if out_of_memory(said) { Code::Memory } else { Code::Panic };
                 (code, format!("inside the generator: {said}"))
             }
         };
@@ -143,17 +132,10 @@ mod tests {
 
     fn reported(capacity: usize, work: impl FnOnce() -> Result<()>) -> (i32, String) {
         let mut buffer = vec![0u8; 256];
-        let mut error = ErrorText {
-            text: buffer.as_mut_ptr(),
-            capacity,
-            length: 0,
-        };
+        let mut error = ErrorText { text: buffer.as_mut_ptr(), capacity, length: 0 };
         // SAFETY: both live to the end of this function, and the capacity is at most the buffer's.
         let code = unsafe { Text::of(&mut error) }.report(work);
-        (
-            code,
-            String::from_utf8(buffer[..error.length].to_vec()).expect("whole characters"),
-        )
+        (code, String::from_utf8(buffer[..error.length].to_vec()).expect("whole characters"))
     }
 
     #[test]
@@ -178,9 +160,6 @@ mod tests {
     #[test]
     fn no_place_for_a_text_is_no_crime() {
         // SAFETY: null is allowed.
-        assert_eq!(
-            unsafe { Text::of(std::ptr::null_mut()) }.report(|| Err(Error::Cancelled)),
-            Code::Cancelled as i32
-        );
+        assert_eq!(unsafe { Text::of(std::ptr::null_mut()) }.report(|| Err(Error::Cancelled)), Code::Cancelled as i32);
     }
 }

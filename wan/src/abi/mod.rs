@@ -121,10 +121,7 @@ pub unsafe extern "C" fn krea_wan_models_open(
     error.report(|| {
         let request: ModelsRequest = request::parse(json)?;
         let (models, choice) = request.open()?;
-        let handle = ModelsHandle(Arc::new(Shared {
-            models: Arc::new(models),
-            choice,
-        }));
+        let handle = ModelsHandle(Arc::new(Shared { models: Arc::new(models), choice }));
         // SAFETY: the caller's promise above.
         unsafe { hand_out(out, handle) }
     })
@@ -183,26 +180,18 @@ pub unsafe extern "C" fn krea_wan_session_open(
     error: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's promise above.
-    let (Guard { json, error }, models) =
-        unsafe { (guard(json, json_len, error), models.as_ref()) };
+    let (Guard { json, error }, models) = unsafe { (guard(json, json_len, error), models.as_ref()) };
     error.report(|| {
         let shared = models.ok_or_else(null)?.0.clone();
         let request: SessionRequest = request::parse(json)?;
         let settings = request.settings()?;
         let noise: Box<dyn NoiseSource> = match request.reference_noise(&shared.models) {
             Some(noise) => Box::new(noise),
-            None => Box::new(SeededNoise {
-                seed: settings.seed,
-            }),
+            None => Box::new(SeededNoise { seed: settings.seed }),
         };
         let session = Session::with_noise(shared.models.clone(), settings, noise)?;
-        let handle = SessionHandle {
-            session: Mutex::new(Owned {
-                session,
-                models: shared,
-            }),
-            cancel: AtomicBool::new(false),
-        };
+        let handle =
+            SessionHandle { session: Mutex::new(Owned { session, models: shared }), cancel: AtomicBool::new(false) };
         // SAFETY: the caller's promise above.
         unsafe { hand_out(out, handle) }
     })
@@ -231,12 +220,10 @@ pub unsafe extern "C" fn krea_wan_session_prompt(
     error: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's promise above.
-    let (Guard { json: text, error }, session) =
-        unsafe { (guard(text, text_len, error), session.as_ref()) };
+    let (Guard { json: text, error }, session) = unsafe { (guard(text, text_len, error), session.as_ref()) };
     error.report(|| {
         with(session, |owned| {
-            let text = std::str::from_utf8(text)
-                .map_err(|_| Error::parameter("the prompt is not UTF-8"))?;
+            let text = std::str::from_utf8(text).map_err(|_| Error::parameter("the prompt is not UTF-8"))?;
             let embedding = owned.models.models.embed(text)?;
             owned.session.set_prompt(&embedding, steps as usize)
         })
@@ -265,11 +252,8 @@ pub unsafe extern "C" fn krea_wan_session_embedding(
         }
         // SAFETY: the caller's promise above.
         let values = unsafe { slice::from_raw_parts(values, count) };
-        let embedding =
-            tch::Tensor::f_from_slice(values)?.f_view([1, rows.into(), columns.into()])?;
-        with(session, |owned| {
-            owned.session.set_prompt(&embedding, steps as usize)
-        })
+        let embedding = tch::Tensor::f_from_slice(values)?.f_view([1, rows.into(), columns.into()])?;
+        with(session, |owned| owned.session.set_prompt(&embedding, steps as usize))
     })
 }
 
@@ -285,8 +269,7 @@ pub unsafe extern "C" fn krea_wan_session_change(
     error: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's promise above.
-    let (Guard { json, error }, session) =
-        unsafe { (guard(json, json_len, error), session.as_ref()) };
+    let (Guard { json, error }, session) = unsafe { (guard(json, json_len, error), session.as_ref()) };
     error.report(|| {
         let change: Change = request::parse(json)?;
         with(session, |owned| change.apply(&mut owned.session))
@@ -304,8 +287,7 @@ pub unsafe extern "C" fn krea_wan_session_start_frame(
     error: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's promise above.
-    let (error, session, frames) =
-        unsafe { (border::Text::of(error), session.as_ref(), frames.as_ref()) };
+    let (error, session, frames) = unsafe { (border::Text::of(error), session.as_ref(), frames.as_ref()) };
     error.report(|| {
         // SAFETY: the caller's promise above.
         let pixels = unsafe { pixels(frames.ok_or_else(null)?) }?;
@@ -324,8 +306,7 @@ pub unsafe extern "C" fn krea_wan_session_frames_needed(
     error: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's promise above.
-    let (error, session, count) =
-        unsafe { (border::Text::of(error), session.as_ref(), count.as_mut()) };
+    let (error, session, count) = unsafe { (border::Text::of(error), session.as_ref(), count.as_mut()) };
     error.report(|| {
         let count = count.ok_or_else(null)?;
         with(session, |owned| {
@@ -356,14 +337,8 @@ pub unsafe extern "C" fn krea_wan_session_next(
     error: *mut ErrorText,
 ) -> i32 {
     // SAFETY: the caller's promise above.
-    let (error, handle, input, info) = unsafe {
-        (
-            border::Text::of(error),
-            session.as_ref(),
-            input.as_ref(),
-            info.as_mut(),
-        )
-    };
+    let (error, handle, input, info) =
+        unsafe { (border::Text::of(error), session.as_ref(), input.as_ref(), info.as_mut()) };
     error.report(|| {
         let (handle, info) = (handle.ok_or_else(null)?, info.ok_or_else(null)?);
         let frames = match kind {
@@ -383,9 +358,7 @@ pub unsafe extern "C" fn krea_wan_session_next(
             }
             handle.cancel.store(false, Ordering::Relaxed);
             let mut report = |p: Progress| {
-                let stop = progress.is_some_and(|progress| {
-                    progress(user, p.block, p.done as u32, p.total as u32) != 0
-                });
+                let stop = progress.is_some_and(|progress| progress(user, p.block, p.done as u32, p.total as u32) != 0);
                 !stop && !handle.cancel.load(Ordering::Relaxed)
             };
             let input = match &frames {
@@ -428,10 +401,7 @@ pub unsafe extern "C" fn krea_wan_session_cancel(session: *const SessionHandle) 
 /// # Safety
 /// `session` is a live handle; `error` is valid for writing or null.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn krea_wan_session_reset(
-    session: *const SessionHandle,
-    error: *mut ErrorText,
-) -> i32 {
+pub unsafe extern "C" fn krea_wan_session_reset(session: *const SessionHandle, error: *mut ErrorText) -> i32 {
     // SAFETY: the caller's promise above.
     let (error, session) = unsafe { (border::Text::of(error), session.as_ref()) };
     error.report(|| {
@@ -447,17 +417,14 @@ fn null() -> Error {
 }
 
 /// Runs `work` on the session if nobody else does.
-fn with<T>(
-    handle: Option<&SessionHandle>,
-    work: impl FnOnce(&mut Owned) -> Result<T>,
-) -> Result<T> {
+fn with<T>(handle: Option<&SessionHandle>, work: impl FnOnce(&mut Owned) -> Result<T>) -> Result<T> {
     let handle = handle.ok_or_else(null)?;
     match handle.session.try_lock() {
         Ok(mut owned) => work(&mut owned),
         Err(std::sync::TryLockError::WouldBlock) => Err(Error::Busy),
-        Err(std::sync::TryLockError::Poisoned(_)) => Err(Error::parameter(
-            "this session failed in the middle of a block: close it",
-        )),
+        Err(std::sync::TryLockError::Poisoned(_)) => {
+            Err(Error::parameter("this session failed in the middle of a block: close it"))
+        }
     }
 }
 
@@ -475,24 +442,11 @@ unsafe fn hand_out<T>(out: *mut *mut T, value: T) -> Result<()> {
 /// # Safety
 /// The data of `frames` is as long as its sizes say.
 unsafe fn pixels(frames: &Frames) -> Result<tch::Tensor> {
-    let (count, height, width) = (
-        frames.count as usize,
-        frames.height as usize,
-        frames.width as usize,
-    );
-    let bytes = [count, height, width, 3]
-        .into_iter()
-        .try_fold(1usize, usize::checked_mul)
-        .filter(|&bytes| bytes > 0);
+    let (count, height, width) = (frames.count as usize, frames.height as usize, frames.width as usize);
+    let bytes = [count, height, width, 3].into_iter().try_fold(1usize, usize::checked_mul).filter(|&bytes| bytes > 0);
     let (Some(bytes), false) = (bytes, frames.data.is_null()) else {
-        return Err(Error::parameter(format!(
-            "{count} frames of {width}x{height} are no input"
-        )));
+        return Err(Error::parameter(format!("{count} frames of {width}x{height} are no input")));
     };
     // SAFETY: the caller's promise above.
-    pixels_from_rgb24(
-        unsafe { slice::from_raw_parts(frames.data, bytes) },
-        height,
-        width,
-    )
+    pixels_from_rgb24(unsafe { slice::from_raw_parts(frames.data, bytes) }, height, width)
 }

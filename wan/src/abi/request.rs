@@ -11,8 +11,7 @@ use crate::session::{Compat, Context, Session, SessionSettings, Steps};
 use crate::{Error, Result};
 
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json)
-        .map_err(|e| Error::parameter(format!("a request that cannot be read: {e}")))
+    serde_json::from_slice(json).map_err(|e| Error::parameter(format!("a request that cannot be read: {e}")))
 }
 
 /// `{"files": {"dit": "..", "vae": "..", "text": "..", "tokenizer": ".."}, "device": "auto", ..}`
@@ -51,19 +50,8 @@ impl ModelsRequest {
             tch::set_num_threads(threads);
         }
         let choice = Choice::new(&self.device, self.precision.parse::<Precision>()?)?;
-        let dit = DitOptions {
-            heads: self.heads,
-            text_len: self.text_len,
-            fp8: self.fp8,
-        };
-        let models = Models::open(
-            &self.files,
-            Placing {
-                choice,
-                text_on_cpu: self.text_on_cpu,
-                dit,
-            },
-        )?;
+        let dit = DitOptions { heads: self.heads, text_len: self.text_len, fp8: self.fp8 };
+        let models = Models::open(&self.files, Placing { choice, text_on_cpu: self.text_on_cpu, dit })?;
         Ok((models, choice.to_string()))
     }
 }
@@ -122,14 +110,8 @@ impl SessionRequest {
             seed: self.seed.unwrap_or(default.seed),
             keep_first_frame: self.keep_first_frame.unwrap_or(default.keep_first_frame),
             kv_bias: self.kv_bias.unwrap_or(default.kv_bias),
-            context: self
-                .rolling_sink
-                .map_or(Context::Recompute, |sink| Context::Rolling { sink }),
-            compat: if self.compat_krea {
-                Compat::Krea
-            } else {
-                Compat::Corrected
-            },
+            context: self.rolling_sink.map_or(Context::Recompute, |sink| Context::Rolling { sink }),
+            compat: if self.compat_krea { Compat::Krea } else { Compat::Corrected },
             ..default
         })
     }
@@ -138,18 +120,11 @@ impl SessionRequest {
         let block = self.block.unwrap_or(3);
         let draw = match self.reference_noise? {
             ReferenceNoiseRequest::Text(blocks) => ReferenceDraw::Text(blocks * block),
-            ReferenceNoiseRequest::Video(blocks, latents) => {
-                ReferenceDraw::Video(blocks * block, latents)
-            }
+            ReferenceNoiseRequest::Video(blocks, latents) => ReferenceDraw::Video(blocks * block, latents),
             ReferenceNoiseRequest::Live => ReferenceDraw::Live,
         };
         let place = models.dit.placement();
-        Some(ReferenceNoise::new(
-            self.seed.unwrap_or(0),
-            place.device,
-            place.kind,
-            draw,
-        ))
+        Some(ReferenceNoise::new(self.seed.unwrap_or(0), place.device, place.kind, draw))
     }
 }
 

@@ -44,8 +44,7 @@ impl SelfAttention {
         place: Placement,
     ) -> Result<Self> {
         let d = config.dim;
-        let mut part =
-            |part: &str| Linear::load(weights, &format!("{name}.{part}"), d, d, place)?.in_fp8(fp8);
+        let mut part = |part: &str| Linear::load(weights, &format!("{name}.{part}"), d, d, place)?.in_fp8(fp8);
         let qkv = match Linear::fused(vec![part("q")?, part("k")?, part("v")?]) {
             Ok(fused) => Qkv::Fused(fused?),
             Err(parts) => match <[Linear; 3]>::try_from(parts) {
@@ -77,36 +76,19 @@ impl SelfAttention {
                 let mut parts = qkv.forward(x)?.f_chunk(3, -1)?.into_iter();
                 (parts.next(), parts.next(), parts.next())
             }
-            Qkv::Split([q, k, v]) => (
-                if want_queries {
-                    Some(q.forward(x)?)
-                } else {
-                    None
-                },
-                Some(k.forward(x)?),
-                Some(v.forward(x)?),
-            ),
+            Qkv::Split([q, k, v]) => {
+                (if want_queries { Some(q.forward(x)?) } else { None }, Some(k.forward(x)?), Some(v.forward(x)?))
+            }
         };
-        let (Some(k), Some(v)) = (k, v) else {
-            unreachable!("a projection has three parts")
-        };
-        let k = rope::rotate(
-            &split_heads(&rms_norm(&k, &self.norm_k)?, self.heads)?,
-            table,
-        )?;
+        let (Some(k), Some(v)) = (k, v) else { unreachable!("a projection has three parts") };
+        let k = rope::rotate(&split_heads(&rms_norm(&k, &self.norm_k)?, self.heads)?, table)?;
         // Copying converts to the cache's kind.
         cache.k.f_narrow(1, at, tokens)?.f_copy_(&k)?;
-        cache
-            .v
-            .f_narrow(1, at, tokens)?
-            .f_copy_(&split_heads(&v, self.heads)?)?;
+        cache.v.f_narrow(1, at, tokens)?.f_copy_(&split_heads(&v, self.heads)?)?;
         let Some(q) = q.filter(|_| want_queries) else {
             return Ok(None);
         };
-        let q = rope::rotate(
-            &split_heads(&rms_norm(&q, &self.norm_q)?, self.heads)?,
-            table,
-        )?;
+        let q = rope::rotate(&split_heads(&rms_norm(&q, &self.norm_q)?, self.heads)?, table)?;
         Ok(Some(q.f_to_kind(x.kind())?))
     }
 
@@ -116,21 +98,13 @@ impl SelfAttention {
     }
 
     /// Attention of `x` `[1, tokens, D]`, normed and modulated, through the cache.
-    pub(super) fn forward(
-        &self,
-        x: &Tensor,
-        table: &Tensor,
-        cache: &KeyValue,
-        reach: &Reach,
-    ) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, table: &Tensor, cache: &KeyValue, reach: &Reach) -> Result<Tensor> {
         let (_, tokens, dim) = x.size3()?;
         let at = match reach {
             Reach::Window { slots, .. } => slots.write,
             Reach::Groups { .. } => 0,
         };
-        let Some(q) = self.project(x, table, cache, at, true)? else {
-            unreachable!("queries were asked for")
-        };
+        let Some(q) = self.project(x, table, cache, at, true)? else { unreachable!("queries were asked for") };
         let seen = match reach {
             Reach::Window { slots, bias } => {
                 let keys = slots.end - slots.first_key;
@@ -141,12 +115,9 @@ impl SelfAttention {
                     bias.as_ref(),
                 )?
             }
-            Reach::Groups { tokens: group } if *group >= tokens => attend(
-                &q,
-                &cache.k.f_narrow(1, 0, tokens)?,
-                &cache.v.f_narrow(1, 0, tokens)?,
-                None,
-            )?,
+            Reach::Groups { tokens: group } if *group >= tokens => {
+                attend(&q, &cache.k.f_narrow(1, 0, tokens)?, &cache.v.f_narrow(1, 0, tokens)?, None)?
+            }
             Reach::Groups { tokens: group } => {
                 // One call a group with its prefix of keys: no mask, so every kernel will do.
                 let mut parts = Vec::new();
@@ -187,20 +158,11 @@ impl CrossAttention {
         place: Placement,
     ) -> Result<Self> {
         let d = config.dim;
-        let mut linear =
-            |part: &str| Linear::load(weights, &format!("{name}.{part}"), d, d, place)?.in_fp8(fp8);
+        let mut linear = |part: &str| Linear::load(weights, &format!("{name}.{part}"), d, d, place)?.in_fp8(fp8);
         let (q, k, v, output) = (linear("q")?, linear("k")?, linear("v")?, linear("o")?);
         let norm_q = weights.take(&format!("{name}.norm_q.weight"), &[d], place)?;
         let norm_k = weights.take(&format!("{name}.norm_k.weight"), &[d], place)?;
-        Ok(CrossAttention {
-            q,
-            k,
-            v,
-            output,
-            norm_q,
-            norm_k,
-            heads: config.heads,
-        })
+        Ok(CrossAttention { q, k, v, output, norm_q, norm_k, heads: config.heads })
     }
 
     /// Keys and values of the embedded prompt `[1, text_len, D]`.
@@ -213,8 +175,7 @@ impl CrossAttention {
     pub(super) fn forward(&self, x: &Tensor, prompt: &KeyValue) -> Result<Tensor> {
         let (_, tokens, dim) = x.size3()?;
         let q = split_heads(&rms_norm(&self.q.forward(x)?, &self.norm_q)?, self.heads)?;
-        self.output
-            .forward(&attend(&q, &prompt.k, &prompt.v, None)?.f_reshape([1, tokens, dim])?)
+        self.output.forward(&attend(&q, &prompt.k, &prompt.v, None)?.f_reshape([1, tokens, dim])?)
     }
 }
 

@@ -21,11 +21,7 @@ pub struct Window {
 impl Window {
     /// A cache of `capacity` frames, all of them seen, none pinned.
     pub fn of(capacity: i64) -> Self {
-        Window {
-            capacity,
-            sink: 0,
-            attention: None,
-        }
+        Window { capacity, sink: 0, attention: None }
     }
 }
 
@@ -82,9 +78,8 @@ impl DitState {
         device: Device,
     ) -> Result<Self> {
         let tokens = window.capacity * rows * columns;
-        let layers = (0..config.layers)
-            .map(|_| KeyValue::zeros(tokens, config, kind, device))
-            .collect::<Result<_>>()?;
+        let layers =
+            (0..config.layers).map(|_| KeyValue::zeros(tokens, config, kind, device)).collect::<Result<_>>()?;
         Ok(DitState {
             layers,
             cross: Vec::new(),
@@ -139,23 +134,13 @@ impl DitState {
     /// Bytes of the tensors that this state holds.
     pub fn bytes(&self) -> u64 {
         let of = |t: &Tensor| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
-        let pairs = self
-            .layers
-            .iter()
-            .chain(&self.cross)
-            .map(|kv| of(&kv.k) + of(&kv.v))
-            .sum::<u64>();
+        let pairs = self.layers.iter().chain(&self.cross).map(|kv| of(&kv.k) + of(&kv.v)).sum::<u64>();
         pairs + self.tables.iter().map(|(_, table)| of(table)).sum::<u64>()
     }
 
     /// The rotary table of a grid, made once; the few newest are kept.
     pub(super) fn rope(&mut self, start: i64, frames: i64) -> Result<Tensor> {
-        let grid = Grid {
-            start,
-            frames,
-            rows: self.rows,
-            columns: self.columns,
-        };
+        let grid = Grid { start, frames, rows: self.rows, columns: self.columns };
         if start + frames > rope::MAX_POSITION {
             return Err(Error::parameter(format!(
                 "frame {} is past the {} positions of the model: reset the session",
@@ -209,15 +194,8 @@ impl DitState {
             )));
         }
         (self.local_end, self.global_end) = (local, end);
-        let seen = self
-            .window
-            .attention
-            .map_or(local, |frames| frames * per_frame);
-        Ok(Slots {
-            write: local - new,
-            first_key: (local - seen).max(0),
-            end: local,
-        })
+        let seen = self.window.attention.map_or(local, |frames| frames * per_frame);
+        Ok(Slots { write: local - new, first_key: (local - seen).max(0), end: local })
     }
 
     /// Starts the cache anew with `frames` frames of clean context.

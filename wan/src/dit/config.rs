@@ -88,23 +88,11 @@ impl DitConfig {
         }
         let heads = options.heads.unwrap_or(dim / 128);
         if heads < 1 || dim % heads != 0 || (dim / heads) % 2 != 0 {
-            return Err(Error::parameter(format!(
-                "{}: a width of {dim} cannot have {heads} heads",
-                weights.origin()
-            )));
+            return Err(Error::parameter(format!("{}: a width of {dim} cannot have {heads} heads", weights.origin())));
         }
         let text_len = options.text_len.unwrap_or(512);
         let layers = weights.count("blocks.");
-        Ok(DitConfig {
-            channels,
-            dim,
-            ffn_dim,
-            freq_dim,
-            text_dim,
-            text_len,
-            heads,
-            layers,
-        })
+        Ok(DitConfig { channels, dim, ffn_dim, freq_dim, text_dim, text_len, heads, layers })
     }
 
     /// Width of one head.

@@ -13,13 +13,7 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    pub(crate) fn load(
-        weights: &mut Weights,
-        name: &str,
-        inputs: i64,
-        outputs: i64,
-        place: Placement,
-    ) -> Result<Self> {
+    pub(crate) fn load(weights: &mut Weights, name: &str, inputs: i64, outputs: i64, place: Placement) -> Result<Self> {
         let weight = weights.take_stored(&format!("{name}.weight"), &[outputs, inputs], place)?;
         let bias = weights.take(&format!("{name}.bias"), &[outputs], place)?;
         Ok(Linear { weight, bias })
@@ -31,30 +25,18 @@ impl Linear {
             return Ok(self);
         }
         let weight = Weight::owned(self.weight.f_to_kind(Kind::Float8e4m3fn)?);
-        Ok(Linear {
-            weight,
-            bias: self.bias,
-        })
+        Ok(Linear { weight, bias: self.bias })
     }
 
     /// Several layers of one input as one; `None` if that would copy a mapped file into memory.
     pub(crate) fn fused(parts: Vec<Linear>) -> std::result::Result<Result<Linear>, Vec<Linear>> {
-        if parts
-            .iter()
-            .any(|part| part.weight.is_mapped() || is_fp8(part.weight.kind()))
-        {
+        if parts.iter().any(|part| part.weight.is_mapped() || is_fp8(part.weight.kind())) {
             return Err(parts);
         }
-        let cat = |pick: fn(&Linear) -> &Tensor| {
-            Tensor::f_cat(&parts.iter().map(pick).collect::<Vec<_>>(), 0)
-        };
-        let joined =
-            cat(|part| &part.weight).and_then(|weight| Ok((weight, cat(|part| &part.bias)?)));
+        let cat = |pick: fn(&Linear) -> &Tensor| Tensor::f_cat(&parts.iter().map(pick).collect::<Vec<_>>(), 0);
+        let joined = cat(|part| &part.weight).and_then(|weight| Ok((weight, cat(|part| &part.bias)?)));
         Ok(joined
-            .map(|(weight, bias)| Linear {
-                weight: Weight::owned(weight),
-                bias: Weight::owned(bias),
-            })
+            .map(|(weight, bias)| Linear { weight: Weight::owned(weight), bias: Weight::owned(bias) })
             .map_err(Into::into))
     }
 
@@ -75,10 +57,7 @@ impl Linear {
         let weight = weights.take(&format!("{name}.weight"), shape, place)?;
         let bias = weights.take(&format!("{name}.bias"), &shape[..1], place)?;
         let inputs: i64 = shape[1..].iter().product();
-        Ok(Linear {
-            weight: weight.view(&[shape[0], inputs]),
-            bias,
-        })
+        Ok(Linear { weight: weight.view(&[shape[0], inputs]), bias })
     }
 }
 

@@ -59,36 +59,16 @@ struct Block {
 }
 
 impl Block {
-    fn load(
-        weights: &mut Weights,
-        index: usize,
-        config: &DitConfig,
-        fp8: bool,
-        place: Placement,
-    ) -> Result<Self> {
+    fn load(weights: &mut Weights, index: usize, config: &DitConfig, fp8: bool, place: Placement) -> Result<Self> {
         let name = format!("blocks.{index}");
         let (d, ffn) = (config.dim, config.ffn_dim);
         Ok(Block {
-            self_attention: SelfAttention::load(
-                weights,
-                &format!("{name}.self_attn"),
-                config,
-                fp8,
-                place,
-            )?,
+            self_attention: SelfAttention::load(weights, &format!("{name}.self_attn"), config, fp8, place)?,
             norm3_weight: weights.take(&format!("{name}.norm3.weight"), &[d], place)?,
             norm3_bias: weights.take(&format!("{name}.norm3.bias"), &[d], place)?,
-            cross_attention: CrossAttention::load(
-                weights,
-                &format!("{name}.cross_attn"),
-                config,
-                fp8,
-                place,
-            )?,
-            ffn_input: Linear::load(weights, &format!("{name}.ffn.0"), d, ffn, place)?
-                .in_fp8(fp8)?,
-            ffn_output: Linear::load(weights, &format!("{name}.ffn.2"), ffn, d, place)?
-                .in_fp8(fp8)?,
+            cross_attention: CrossAttention::load(weights, &format!("{name}.cross_attn"), config, fp8, place)?,
+            ffn_input: Linear::load(weights, &format!("{name}.ffn.0"), d, ffn, place)?.in_fp8(fp8)?,
+            ffn_output: Linear::load(weights, &format!("{name}.ffn.2"), ffn, d, place)?.in_fp8(fp8)?,
         })
     }
 
@@ -102,25 +82,14 @@ impl Block {
         prompt: &KeyValue,
         reach: &Reach,
     ) -> Result<()> {
-        let attended =
-            self.self_attention
-                .forward(&m.attention.layer_norm(x, EPS)?, table, cache, reach)?;
+        let attended = self.self_attention.forward(&m.attention.layer_norm(x, EPS)?, table, cache, reach)?;
         add_gated(x, &attended, &m.attention_gate)?;
 
         let dim = self.norm3_weight.size();
-        let normed = x.f_layer_norm(
-            &dim[..],
-            Some(&*self.norm3_weight),
-            Some(&*self.norm3_bias),
-            EPS,
-            true,
-        )?;
+        let normed = x.f_layer_norm(&dim[..], Some(&*self.norm3_weight), Some(&*self.norm3_bias), EPS, true)?;
         let _ = x.f_add_(&self.cross_attention.forward(&normed, prompt)?)?;
 
-        let hidden = self
-            .ffn_input
-            .forward(&m.ffn.layer_norm(x, EPS)?)?
-            .f_gelu_("tanh")?;
+        let hidden = self.ffn_input.forward(&m.ffn.layer_norm(x, EPS)?)?.f_gelu_("tanh")?;
         add_gated(x, &self.ffn_output.forward(&hidden)?, &m.ffn_gate)
     }
 }
@@ -132,12 +101,7 @@ impl Dit {
         let d = config.dim;
         let w = &mut weights;
         let dit = Dit {
-            patch: Linear::from_patch_convolution(
-                w,
-                "patch_embedding",
-                &[d, config.channels, 1, PATCH, PATCH],
-                place,
-            )?,
+            patch: Linear::from_patch_convolution(w, "patch_embedding", &[d, config.channels, 1, PATCH, PATCH], place)?,
             text_input: Linear::load(w, "text_embedding.0", config.text_dim, d, place)?,
             text_output: Linear::load(w, "text_embedding.2", d, d, place)?,
             time: TimeEmbedding::load(w, &config, place)?,
@@ -169,14 +133,7 @@ impl Dit {
                 "latents of {width}x{height} cannot be cut into {PATCH}x{PATCH} patches"
             )));
         }
-        DitState::new(
-            &self.config,
-            window,
-            height / PATCH,
-            width / PATCH,
-            self.place.kind,
-            self.place.device,
-        )
+        DitState::new(&self.config, window, height / PATCH, width / PATCH, self.place.kind, self.place.device)
     }
 
     /// One denoising call on latents `x` `[1, F, 16, h, w]` whose first frame has the position
@@ -196,20 +153,15 @@ impl Dit {
         self.fill_prompt(state, prompt)?;
         let slots = state.append(start, frames)?;
         let bias = match bias {
-            Some(kv) if kv.bias != 1.0 => {
-                self.key_bias(kv, slots.first_key, slots.end, state.tokens_per_frame())?
-            }
+            Some(kv) if kv.bias != 1.0 => self.key_bias(kv, slots.first_key, slots.end, state.tokens_per_frame())?,
             _ => None,
         };
         let table = state.rope(start, frames)?;
         let modulation = state.modulations.of(&self.time, t)?;
         let mut tokens = self.patchify(x)?;
         let reach = Reach::Window { slots, bias };
-        for ((block, m), (cache, prompt)) in self
-            .blocks
-            .iter()
-            .zip(&modulation.blocks)
-            .zip(state.layers.iter().zip(&state.cross))
+        for ((block, m), (cache, prompt)) in
+            self.blocks.iter().zip(&modulation.blocks).zip(state.layers.iter().zip(&state.cross))
         {
             block.forward(&mut tokens, m, &table, cache, prompt, &reach)?;
         }
@@ -218,16 +170,8 @@ impl Dit {
 
     /// Fills the cache anew from clean latents `[1, F, 16, h, w]` at positions 0 to F-1: frames
     /// see their own group of `group` frames and those before (block-causal).
-    pub fn recompute(
-        &self,
-        state: &mut DitState,
-        context: &Tensor,
-        t: f64,
-        group: i64,
-        prompt: &Tensor,
-    ) -> Result<()> {
-        self.context_pass(state, context, t, group, prompt, false)
-            .map(|_| ())
+    pub fn recompute(&self, state: &mut DitState, context: &Tensor, t: f64, group: i64, prompt: &Tensor) -> Result<()> {
+        self.context_pass(state, context, t, group, prompt, false).map(|_| ())
     }
 
     /// As [`Dit::recompute`], and also returns the flow, which generation has no use for.
@@ -261,27 +205,14 @@ impl Dit {
         let table = state.rope(0, frames)?;
         let modulation = state.modulations.of(&self.time, &t)?;
         let mut tokens = self.patchify(context)?;
-        let reach = Reach::Groups {
-            tokens: group.max(1) * state.tokens_per_frame(),
-        };
+        let reach = Reach::Groups { tokens: group.max(1) * state.tokens_per_frame() };
         let last = self.blocks.len() - 1;
         for (i, (block, m)) in self.blocks.iter().zip(&modulation.blocks).enumerate() {
             if i == last && !whole {
                 // Nobody reads what comes after the last keys and values.
-                block.self_attention.fill(
-                    &m.attention.layer_norm(&tokens, EPS)?,
-                    &table,
-                    &state.layers[i],
-                )?;
+                block.self_attention.fill(&m.attention.layer_norm(&tokens, EPS)?, &table, &state.layers[i])?;
             } else {
-                block.forward(
-                    &mut tokens,
-                    m,
-                    &table,
-                    &state.layers[i],
-                    &state.cross[i],
-                    &reach,
-                )?;
+                block.forward(&mut tokens, m, &table, &state.layers[i], &state.cross[i], &reach)?;
             }
         }
         Ok(tokens)
@@ -312,25 +243,16 @@ impl Dit {
     /// `[1, F, C, h, w]` to `[1, tokens, D]`, tokens by frame, row and column.
     fn patchify(&self, x: &Tensor) -> Result<Tensor> {
         let (_, f, c, h, w) = x.size5()?;
-        let x = x
-            .f_to_device(self.place.device)?
-            .f_to_kind(self.place.kind)?;
-        let patches = x
-            .f_view([f, c, h / PATCH, PATCH, w / PATCH, PATCH])?
-            .f_permute([0, 2, 4, 1, 3, 5])?;
-        self.patch
-            .forward(&patches.f_reshape([1, -1, c * PATCH * PATCH])?)
+        let x = x.f_to_device(self.place.device)?.f_to_kind(self.place.kind)?;
+        let patches = x.f_view([f, c, h / PATCH, PATCH, w / PATCH, PATCH])?.f_permute([0, 2, 4, 1, 3, 5])?;
+        self.patch.forward(&patches.f_reshape([1, -1, c * PATCH * PATCH])?)
     }
 
     /// The head: `[1, tokens, D]` to flow of the shape of `like`.
     fn flow(&self, tokens: &Tensor, modulation: &Modulation, like: &Tensor) -> Result<Tensor> {
         let (_, f, c, h, w) = like.size5()?;
-        let values = self
-            .head
-            .forward(&modulation.head.layer_norm(tokens, EPS)?)?;
-        let patches = values
-            .f_view([f, h / PATCH, w / PATCH, PATCH, PATCH, c])?
-            .f_permute([0, 5, 1, 3, 2, 4])?;
+        let values = self.head.forward(&modulation.head.layer_norm(tokens, EPS)?)?;
+        let patches = values.f_view([f, h / PATCH, w / PATCH, PATCH, PATCH, c])?.f_permute([0, 5, 1, 3, 2, 4])?;
         Ok(patches.f_reshape([1, f, c, h, w])?.f_to_kind(Kind::Float)?)
     }
 
@@ -342,9 +264,7 @@ impl Dit {
         let (rows, width) = match prompt.size().as_slice() {
             &[1, rows, width] => (rows, width),
             other => {
-                return Err(Error::parameter(format!(
-                    "a prompt's embedding has three dimensions, not {other:?}"
-                )));
+                return Err(Error::parameter(format!("a prompt's embedding has three dimensions, not {other:?}")));
             }
         };
         if rows > self.config.text_len || width != self.config.text_dim {
@@ -353,34 +273,20 @@ impl Dit {
                 self.config.text_len, self.config.text_dim
             )));
         }
-        let prompt = prompt
-            .f_to_device(self.place.device)?
-            .f_to_kind(self.place.kind)?;
+        let prompt = prompt.f_to_device(self.place.device)?.f_to_kind(self.place.kind)?;
         // Rows past the prompt are zeros, and are attended to.
         let padded = prompt.f_constant_pad_nd([0, 0, 0, self.config.text_len - rows])?;
-        let text = self
-            .text_output
-            .forward(&self.text_input.forward(&padded)?.f_gelu_("tanh")?)?;
-        state.cross = self
-            .blocks
-            .iter()
-            .map(|block| block.cross_attention.key_value(&text))
-            .collect::<Result<_>>()?;
+        let text = self.text_output.forward(&self.text_input.forward(&padded)?.f_gelu_("tanh")?)?;
+        state.cross = self.blocks.iter().map(|block| block.cross_attention.key_value(&text)).collect::<Result<_>>()?;
         Ok(())
     }
 
     /// The additive mask of [`KvBias`] over the keys `first..end`, `[1, 1, 1, keys]`; `None` if it touches no key.
     fn key_bias(&self, kv: KvBias, first: i64, end: i64, per_frame: i64) -> Result<Option<Tensor>> {
         if !(kv.bias > 0.0 && kv.bias <= 1.0) {
-            return Err(Error::parameter(format!(
-                "a bias of {} is not in (0, 1]",
-                kv.bias
-            )));
+            return Err(Error::parameter(format!("a bias of {} is not in (0, 1]", kv.bias)));
         }
-        let (from, to) = (
-            (per_frame - first).max(0),
-            end - kv.block * per_frame - first,
-        );
+        let (from, to) = ((per_frame - first).max(0), end - kv.block * per_frame - first);
         if to <= from {
             return Ok(None);
         }

@@ -42,11 +42,7 @@ pub(super) struct Modulations {
 
 impl Modulations {
     /// The modulation of timesteps `t`, one a frame, from memory or newly computed.
-    pub(super) fn of(
-        &mut self,
-        time: &TimeEmbedding,
-        t: &[f64],
-    ) -> Result<std::sync::Arc<Modulation>> {
+    pub(super) fn of(&mut self, time: &TimeEmbedding, t: &[f64]) -> Result<std::sync::Arc<Modulation>> {
         // One row serves all frames if they share their timestep.
         let uniform = t.iter().all(|value| value.to_bits() == t[0].to_bits());
         let distinct = if uniform { &t[..1] } else { t };
@@ -78,11 +74,7 @@ pub(super) struct TimeEmbedding {
 }
 
 impl TimeEmbedding {
-    pub(super) fn load(
-        weights: &mut Weights,
-        config: &DitConfig,
-        place: Placement,
-    ) -> Result<Self> {
+    pub(super) fn load(weights: &mut Weights, config: &DitConfig, place: Placement) -> Result<Self> {
         let d = config.dim;
         let tables = (0..config.layers)
             .map(|i| weights.take(&format!("blocks.{i}.modulation"), &[1, 6, d], place))
@@ -100,27 +92,15 @@ impl TimeEmbedding {
 
     fn modulation(&self, t: &[f64]) -> Result<Modulation> {
         let frames = t.len() as i64;
-        let wave = sinusoid(t, self.freq_dim)?
-            .f_to_device(self.place.device)?
-            .f_to_kind(self.place.kind)?;
+        let wave = sinusoid(t, self.freq_dim)?.f_to_device(self.place.device)?.f_to_kind(self.place.kind)?;
         let e = self.output.forward(&self.input.forward(&wave)?.f_silu()?)?;
-        let six = self
-            .projection
-            .forward(&e.f_silu()?)?
-            .f_view([frames, 6, -1])?;
+        let six = self.projection.forward(&e.f_silu()?)?.f_view([frames, 6, -1])?;
         let rows = |all: &Tensor, index: i64| -> Result<Tensor> {
             let row = all.f_select(1, index)?;
-            Ok(if frames == 1 {
-                row.f_contiguous()?
-            } else {
-                row.f_unsqueeze(1)?.f_contiguous()?
-            })
+            Ok(if frames == 1 { row.f_contiguous()? } else { row.f_unsqueeze(1)?.f_contiguous()? })
         };
         let affine = |all: &Tensor, shift: i64, scale: i64| -> Result<Affine> {
-            Ok(Affine {
-                shift: rows(all, shift)?,
-                scale: rows(all, scale)?.f_add_scalar_(1.0)?,
-            })
+            Ok(Affine { shift: rows(all, shift)?, scale: rows(all, scale)?.f_add_scalar_(1.0)? })
         };
         let mut blocks = Vec::with_capacity(self.tables.len());
         for table in &self.tables {
@@ -152,10 +132,7 @@ impl Affine {
         }
         let normed = x.f_layer_norm([dim], None::<&Tensor>, None, eps, true)?;
         let mut per_frame = normed.f_view([self.scale.size()[0], -1, dim])?;
-        Ok(per_frame
-            .f_mul_(&self.scale)?
-            .f_add_(&self.shift)?
-            .f_view([1, tokens, dim])?)
+        Ok(per_frame.f_mul_(&self.scale)?.f_add_(&self.shift)?.f_view([1, tokens, dim])?)
     }
 }
 
@@ -167,9 +144,7 @@ pub(super) fn add_gated(x: &mut Tensor, y: &Tensor, gate: &Tensor) -> Result<()>
     }
     let frames = gate.size()[0];
     let dim = *x.size().last().unwrap_or(&0);
-    let _ = x
-        .f_view([frames, -1, dim])?
-        .f_addcmul_(&y.f_view([frames, -1, dim])?, gate)?;
+    let _ = x.f_view([frames, -1, dim])?.f_addcmul_(&y.f_view([frames, -1, dim])?, gate)?;
     Ok(())
 }
 
@@ -183,7 +158,5 @@ pub fn sinusoid(t: &[f64], dim: i64) -> Result<Tensor> {
         values.extend((0..half).map(|j| angle(j).cos() as f32));
         values.extend((0..half).map(|j| angle(j).sin() as f32));
     }
-    Ok(Tensor::f_from_slice(&values)?
-        .f_view([t.len() as i64, dim])?
-        .f_to_kind(Kind::Float)?)
+    Ok(Tensor::f_from_slice(&values)?.f_view([t.len() as i64, dim])?.f_to_kind(Kind::Float)?)
 }

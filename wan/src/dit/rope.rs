@@ -31,13 +31,9 @@ pub fn split(head_dim: i64) -> [i64; 3] {
 /// Unit complex numbers `[tokens, 1, head_dim / 2]` that rotate the pairs of each head.
 /// Angles are computed in fp64 and kept in fp32.
 pub fn table(grid: Grid, head_dim: i64, device: Device) -> Result<Tensor> {
-    let frequencies = split(head_dim).map(|pairs| {
-        (0..pairs)
-            .map(|j| THETA.powf(-(j as f64) / pairs as f64))
-            .collect::<Vec<f64>>()
-    });
-    let mut values =
-        Vec::with_capacity((grid.frames * grid.rows * grid.columns * head_dim) as usize);
+    let frequencies =
+        split(head_dim).map(|pairs| (0..pairs).map(|j| THETA.powf(-(j as f64) / pairs as f64)).collect::<Vec<f64>>());
+    let mut values = Vec::with_capacity((grid.frames * grid.rows * grid.columns * head_dim) as usize);
     for frame in grid.start..grid.start + grid.frames {
         for row in 0..grid.rows {
             for column in 0..grid.columns {
@@ -58,14 +54,9 @@ pub fn table(grid: Grid, head_dim: i64, device: Device) -> Result<Tensor> {
 /// Rotates `x` `[1, tokens, heads, head_dim]`, any kind; the result is fp32.
 pub fn rotate(x: &Tensor, table: &Tensor) -> Result<Tensor> {
     let (batch, tokens, heads, dim) = x.size4()?;
-    let pairs = x
-        .f_to_kind(Kind::Float)?
-        .f_reshape([batch, tokens, heads, dim / 2, 2])?
-        .f_view_as_complex()?;
+    let pairs = x.f_to_kind(Kind::Float)?.f_reshape([batch, tokens, heads, dim / 2, 2])?.f_view_as_complex()?;
     let turned = pairs.f_mul(table)?;
-    Ok(turned
-        .f_view_as_real()?
-        .f_view([batch, tokens, heads, dim])?)
+    Ok(turned.f_view_as_real()?.f_view([batch, tokens, heads, dim])?)
 }
 
 #[cfg(test)]

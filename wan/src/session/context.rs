@@ -49,18 +49,12 @@ impl History {
         let have = latents.size()[1];
         let rest = have.min(settings.window) - 1;
         let newest = latents.f_narrow(1, have - rest, rest)?;
-        Ok(Some(Tensor::f_cat(
-            &[front.f_to_device(newest.device())?, newest],
-            1,
-        )?))
+        Ok(Some(Tensor::f_cat(&[front.f_to_device(newest.device())?, newest], 1)?))
     }
 
     /// The newest latents, at most so many.
     pub(super) fn newest(&self, count: i64) -> Result<Option<Tensor>> {
-        self.latents
-            .as_ref()
-            .map(|latents| tail(latents, count))
-            .transpose()
+        self.latents.as_ref().map(|latents| tail(latents, count)).transpose()
     }
 
     /// Adds a finished block.
@@ -82,10 +76,7 @@ impl History {
 
     pub(super) fn bytes(&self) -> u64 {
         let held = [&self.first, &self.latents, &self.pixels];
-        held.into_iter()
-            .flatten()
-            .map(|t| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64)
-            .sum()
+        held.into_iter().flatten().map(|t| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64).sum()
     }
 }
 
@@ -100,10 +91,7 @@ fn appended(before: Option<Tensor>, new: &Tensor, count: i64) -> Result<Tensor> 
     match before {
         Some(before) => {
             let wanted = count - new.size()[1].min(count);
-            Ok(Tensor::f_cat(
-                &[tail(&before, wanted)?, tail(new, count)?],
-                1,
-            )?)
+            Ok(Tensor::f_cat(&[tail(&before, wanted)?, tail(new, count)?], 1)?)
         }
         None => Ok(tail(new, count)?.copy()),
     }

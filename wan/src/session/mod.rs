@@ -5,6 +5,7 @@
 //! decoded (wan-spec 7). Several sessions share one [`Models`] and cannot disturb each other.
 
 mod context;
+mod input;
 mod prompt;
 mod settings;
 
@@ -13,30 +14,17 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
+pub use input::Input;
 pub use settings::{Compat, Context, SessionSettings, Steps};
 
 use crate::autoencoder::{Decoding, Encoding};
 use crate::dit::{DitState, KvBias, PATCH, Window, rope};
 use crate::models::Models;
 use crate::noise::{NoiseSource, SeededNoise};
-use crate::preprocess::{resample_indices, resize_bicubic};
 use crate::scheduler::Scheduler;
 use crate::{Error, Result};
 use context::History;
 use prompt::Prompt;
-
-/// What a block is made from.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// Noise only: text to video.
-    None,
-    /// Frames `[1, T, 3, H', W']` in [-1, 1] of any size, exactly as many as
-    /// [`Session::frames_needed`] says: video to video.
-    Video(&'a Tensor),
-    /// All frames that have come since the last block, at least as many as needed; they are
-    /// resampled evenly, so that a slow generation stays at the present: live.
-    Live(&'a Tensor),
-}
 
 /// How far a block is, told before each call of the transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,32 +80,19 @@ pub struct Session {
 impl Session {
     /// A session that draws its noise from `settings.seed`.
     pub fn new(models: Arc<Models>, settings: SessionSettings) -> Result<Self> {
-        let noise = Box::new(SeededNoise {
-            seed: settings.seed,
-        });
+        let noise = Box::new(SeededNoise { seed: settings.seed });
         Self::with_noise(models, settings, noise)
     }
 
     /// A session with a noise source of its own.
-    pub fn with_noise(
-        models: Arc<Models>,
-        settings: SessionSettings,
-        noise: Box<dyn NoiseSource>,
-    ) -> Result<Self> {
+    pub fn with_noise(models: Arc<Models>, settings: SessionSettings, noise: Box<dyn NoiseSource>) -> Result<Self> {
         let (space, _) = models.autoencoder.strides();
         settings.check(space * PATCH)?;
-        let window = Window {
-            capacity: settings.window + settings.block,
-            sink: settings.context.sink(),
-            attention: None,
-        };
-        let dit = models
-            .dit
-            .state(window, settings.height / space, settings.width / space)?;
-        let (encoding, decoding) = (
-            models.autoencoder.encoding(),
-            models.autoencoder.decoding(settings.compat.history()),
-        );
+        let window =
+            Window { capacity: settings.window + settings.block, sink: settings.context.sink(), attention: None };
+        let dit = models.dit.state(window, settings.height / space, settings.width / space)?;
+        let (encoding, decoding) =
+            (models.autoencoder.encoding(), models.autoencoder.decoding(settings.compat.history()));
         Ok(Session {
             history: History::default(),
             prompt: Prompt::default(),
@@ -145,9 +120,7 @@ impl Session {
 
     /// Input frames that the next block takes: 9 for the first of three latents, then 12.
     pub fn frames_needed(&self) -> usize {
-        self.models
-            .autoencoder
-            .frames(self.settings.block, self.block == 0) as usize
+        self.models.autoencoder.frames(self.settings.block, self.block == 0) as usize
     }
 
     /// Changes the prompt to an embedding `[1, rows, text_dim]`. The first prompt is taken at once,
@@ -163,12 +136,8 @@ impl Session {
                 )));
             }
         }
-        let padded = embedding.f_to_kind(Kind::Float)?.f_constant_pad_nd([
-            0,
-            0,
-            0,
-            config.text_len - embedding.size()[1],
-        ])?;
+        let padded =
+            embedding.f_to_kind(Kind::Float)?.f_constant_pad_nd([0, 0, 0, config.text_len - embedding.size()[1]])?;
         self.prompt.change(padded, steps, self.settings.compat)?;
         if self.block == 0 {
             self.dit.reset_prompt();
@@ -205,22 +174,13 @@ impl Session {
     /// emitted. Only before the first block.
     pub fn set_start_frame(&mut self, picture: &Tensor) -> Result<()> {
         if self.block != 0 {
-            return Err(Error::parameter(
-                "a start frame must be given before the first block",
-            ));
+            return Err(Error::parameter("a start frame must be given before the first block"));
         }
         let models = self.models.clone();
         let fitted = self.fitted(picture)?;
         let frames = models.autoencoder.frames(self.settings.window, true);
-        let still = fitted
-            .f_narrow(1, 0, 1)?
-            .f_expand([-1, frames, -1, -1, -1], false)?
-            .f_contiguous()?;
-        self.start = Some(
-            let _ = models
-                .autoencoder
-                .encode(&still, &mut models.autoencoder.encoding())?,
-        );
+        let still = fitted.f_narrow(1, 0, 1)?.f_expand([-1, frames, -1, -1, -1], false)?.f_contiguous()?;
+        self.start = Some(models.autoencoder.encode(&still, &mut models.autoencoder.encoding())?);
         Ok(())
     }
 
@@ -231,10 +191,7 @@ impl Session {
         self.dit.reset_frames();
         self.history = History::default();
         self.encoding = self.models.autoencoder.encoding();
-        self.decoding = self
-            .models
-            .autoencoder
-            .decoding(self.settings.compat.history());
+        self.decoding = self.models.autoencoder.decoding(self.settings.compat.history());
         self.start = None;
         (self.block, self.position) = (0, 0);
     }
@@ -247,29 +204,17 @@ impl Session {
     /// Makes the next block. `progress` is called before each call of the transformer and ends the
     /// block with [`Error::Cancelled`] by returning false; a block that failed or was cancelled
     /// can be made again, as if it had never been tried.
-    pub fn next(
-        &mut self,
-        input: Input<'_>,
-        progress: &mut dyn FnMut(Progress) -> bool,
-    ) -> Result<Block> {
+    pub fn next(&mut self, input: Input<'_>, progress: &mut dyn FnMut(Progress) -> bool) -> Result<Block> {
         tch::no_grad(|| self.make(input, progress))
     }
 
-    fn make(
-        &mut self,
-        input: Input<'_>,
-        progress: &mut dyn FnMut(Progress) -> bool,
-    ) -> Result<Block> {
+    fn make(&mut self, input: Input<'_>, progress: &mut dyn FnMut(Progress) -> bool) -> Result<Block> {
         let models = self.models.clone();
         let settings = self.settings.clone();
         let device = models.dit.placement().device;
         let mut timings = Timings::default();
         let scheduler = Scheduler::new(settings.shift)?;
-        let strength = if matches!(input, Input::None) {
-            1.0
-        } else {
-            settings.strength
-        };
+        let strength = if matches!(input, Input::None) { 1.0 } else { settings.strength };
         let steps = settings.steps.timesteps(&scheduler, strength)?;
 
         if let (0, Some(start)) = (self.block, &self.start) {
@@ -278,9 +223,7 @@ impl Session {
         let context = match settings.context {
             Context::Recompute => {
                 let clock = Instant::now();
-                let context = self
-                    .history
-                    .context(&settings, self.block, &models.autoencoder)?;
+                let context = self.history.context(&settings, self.block, &models.autoencoder)?;
                 timings.encode += elapsed(clock, device);
                 context
             }
@@ -291,25 +234,13 @@ impl Session {
             Context::Rolling { .. } if self.block == 0 => self.history.newest(settings.window)?,
             Context::Rolling { .. } => None,
         };
-        let extra = usize::from(context.is_some())
-            + usize::from(matches!(settings.context, Context::Rolling { .. }));
-        let mut report = Reporter {
-            block: self.block,
-            done: 0,
-            total: steps.len() + extra,
-            progress,
-        };
+        let extra = usize::from(context.is_some()) + usize::from(matches!(settings.context, Context::Rolling { .. }));
+        let mut report = Reporter { block: self.block, done: 0, total: steps.len() + extra, progress };
 
         let clock = Instant::now();
         if let Some(context) = &context {
             report.step()?;
-            models.dit.recompute(
-                &mut self.dit,
-                context,
-                0.0,
-                settings.block,
-                self.prompt.current()?,
-            )?;
+            models.dit.recompute(&mut self.dit, context, 0.0, settings.block, self.prompt.current()?)?;
             self.position = context.size()[1];
         }
         timings.transformer += elapsed(clock, device);
@@ -342,112 +273,15 @@ impl Session {
 
         (self.encoding, self.decoding) = (encoding, decoding);
         self.prompt.advance();
-        self.history
-            .extend(&latents, &pixels, &settings, &models.autoencoder)?;
+        self.history.extend(&latents, &pixels, &settings, &models.autoencoder)?;
         if matches!(settings.context, Context::Rolling { .. }) {
             self.position += settings.block;
         }
         let index = self.block;
         self.block += 1;
-        let dropped = if index == 0 {
-            settings.compat.dropped(pixels.size()[1])
-        } else {
-            0
-        };
+        let dropped = if index == 0 { settings.compat.dropped(pixels.size()[1]) } else { 0 };
         let pixels = pixels.f_narrow(1, dropped, pixels.size()[1] - dropped)?;
-        Ok(Block {
-            index,
-            latents,
-            pixels,
-            timings,
-        })
-    }
-
-    /// What denoising starts from: noise, or the encoded input mixed with it.
-    fn noisy(
-        &mut self,
-        input: Input<'_>,
-        steps: &[f64],
-        encoding: &mut Encoding,
-    ) -> Result<Tensor> {
-        let device = self.models.dit.placement().device;
-        let settings = &self.settings;
-        let (space, _) = self.models.autoencoder.strides();
-        let channels = self.models.dit.config().channels;
-        let shape = [
-            1,
-            settings.block,
-            channels,
-            settings.height / space,
-            settings.width / space,
-        ];
-        let before = match &self.start {
-            Some(_) => settings.window,
-            None => 0,
-        };
-        let latent = before + self.block as i64 * settings.block;
-        let noise = self
-            .noise
-            .input(self.block, latent, &shape)?
-            .f_to_device(device)?;
-        let needed = self.frames_needed();
-        let frames = match input {
-            Input::None => return Ok(noise),
-            Input::Video(frames) if frames.size().get(1) == Some(&(needed as i64)) => {
-                frames.shallow_clone()
-            }
-            Input::Live(frames)
-                if frames
-                    .size()
-                    .get(1)
-                    .is_some_and(|&have| have >= needed as i64) =>
-            {
-                let have = frames.size()[1] as usize;
-                let indices: Vec<i64> = resample_indices(have, needed)
-                    .into_iter()
-                    .map(|i| i as i64)
-                    .collect();
-                frames.f_index_select(
-                    1,
-                    &Tensor::f_from_slice(&indices)?.f_to_device(frames.device())?,
-                )?
-            }
-            Input::Video(frames) | Input::Live(frames) => {
-                return Err(Error::parameter(format!(
-                    "block {} takes {needed} frames, not {:?}",
-                    self.block,
-                    frames.size().get(1)
-                )));
-            }
-        };
-        let clean = self
-            .models
-            .autoencoder
-            .encode(&self.fitted(&frames)?, encoding)?
-            .f_to_device(device)?;
-        let sigma = steps.first().copied().unwrap_or(1000.0) / 1000.0;
-        let kept = clean.f_mul_scalar(1.0 - sigma)?;
-        Ok(kept.f_add(&noise.f_mul_scalar(sigma)?)?)
-    }
-
-    /// Frames `[1, T, 3, H', W']` stretched to this session's size.
-    fn fitted(&self, frames: &Tensor) -> Result<Tensor> {
-        match frames.size().as_slice() {
-            &[1, count, 3, _, _] if count > 0 => {}
-            other => {
-                return Err(Error::parameter(format!(
-                    "frames of the shape {other:?} are not [1, T, 3, H, W]"
-                )));
-            }
-        }
-        let frames = frames
-            .f_to_device(self.models.dit.placement().device)?
-            .f_to_kind(Kind::Float)?;
-        Ok(resize_bicubic(
-            &frames,
-            self.settings.height,
-            self.settings.width,
-        ))
+        Ok(Block { index, latents, pixels, timings })
     }
 
     /// The denoising calls of one block; x_t and x_0 stay in fp32.
@@ -462,10 +296,7 @@ impl Session {
         let models = self.models.clone();
         let place = models.dit.placement();
         let start = self.position;
-        let bias = Some(KvBias {
-            bias: self.settings.kv_bias,
-            block: self.settings.block,
-        });
+        let bias = Some(KvBias { bias: self.settings.kv_bias, block: self.settings.block });
         let table = self.settings.compat.flow_table(scheduler)?;
         let shape = noisy.size();
         let mut clean = noisy.shallow_clone();
@@ -473,18 +304,10 @@ impl Session {
             report.step()?;
             noisy = self.settings.compat.rounded(&noisy, place.kind)?;
             let each = vec![t; shape[1] as usize];
-            let flow = models
-                .dit
-                .denoise(&mut self.dit, &noisy, &each, start, prompt, bias)?;
-            clean = self
-                .settings
-                .compat
-                .rounded(&table.clean(&noisy, &flow, &[t])?, place.kind)?;
+            let flow = models.dit.denoise(&mut self.dit, &noisy, &each, start, prompt, bias)?;
+            clean = self.settings.compat.rounded(&table.clean(&noisy, &flow, &[t])?, place.kind)?;
             if let Some(&next) = steps.get(j + 1) {
-                let fresh = self
-                    .noise
-                    .renoise(self.block, j as u64, &shape)?
-                    .f_to_device(place.device)?;
+                let fresh = self.noise.renoise(self.block, j as u64, &shape)?.f_to_device(place.device)?;
                 noisy = scheduler.add_noise(&clean, &fresh, &[next])?;
             }
         }
@@ -492,9 +315,7 @@ impl Session {
             // The cache keeps what the finished frames look like, not the noisy ones.
             report.step()?;
             let zeros = vec![0.0; shape[1] as usize];
-            let _ = models
-                .dit
-                .denoise(&mut self.dit, &clean, &zeros, start, prompt, bias)?;
+            let _ = models.dit.denoise(&mut self.dit, &clean, &zeros, start, prompt, bias)?;
         }
         Ok(clean)
     }
@@ -509,11 +330,7 @@ struct Reporter<'a> {
 
 impl Reporter<'_> {
     fn step(&mut self) -> Result<()> {
-        let go_on = (self.progress)(Progress {
-            block: self.block,
-            done: self.done,
-            total: self.total,
-        });
+        let go_on = (self.progress)(Progress { block: self.block, done: self.done, total: self.total });
         self.done += 1;
         if go_on { Ok(()) } else { Err(Error::Cancelled) }
     }

@@ -30,9 +30,7 @@ impl Prompt {
 
     /// The embedding of the block before.
     pub(super) fn current(&self) -> Result<&Tensor> {
-        self.current
-            .as_ref()
-            .ok_or_else(|| Error::parameter("the session has no prompt yet"))
+        self.current.as_ref().ok_or_else(|| Error::parameter("the session has no prompt yet"))
     }
 
     /// The embedding of the block to come, and whether it is another one.

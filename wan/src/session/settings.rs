@@ -24,18 +24,13 @@ impl Steps {
         };
         let falling = list.windows(2).all(|pair| pair[0] > pair[1]);
         if list.is_empty() || !falling || list.iter().any(|t| !(0.0..=1000.0).contains(t)) {
-            return Err(Error::parameter(
-                "a step list must fall from at most 1000 to at least 0",
-            ));
+            return Err(Error::parameter("a step list must fall from at most 1000 to at least 0"));
         }
         if strength >= 1.0 {
             return Ok(list.clone());
         }
         let first = scheduler.steps(2, strength)?[0];
-        Ok([first]
-            .into_iter()
-            .chain(list.iter().copied().filter(|&t| t < first))
-            .collect())
+        Ok([first].into_iter().chain(list.iter().copied().filter(|&t| t < first)).collect())
     }
 }
 
@@ -93,9 +88,7 @@ impl Compat {
         let steps = steps.max(1);
         match self {
             Compat::Corrected => (1..=steps).map(|i| i as f64 / steps as f64).collect(),
-            Compat::Krea => (0..steps)
-                .map(|i| i as f64 / (steps - 1).max(1) as f64)
-                .collect(),
+            Compat::Krea => (0..steps).map(|i| i as f64 / (steps - 1).max(1) as f64).collect(),
         }
     }
 
@@ -166,11 +159,7 @@ impl SessionSettings {
     /// Refuses what cannot be generated; `grain` is what both sides must be a multiple of.
     pub(super) fn check(&self, grain: i64) -> Result<()> {
         let bad = |reason: String| Err(Error::Parameter(reason));
-        if self.width < grain
-            || self.height < grain
-            || self.width % grain != 0
-            || self.height % grain != 0
-        {
+        if self.width < grain || self.height < grain || self.width % grain != 0 || self.height % grain != 0 {
             let nearest = |n: i64| ((n + grain / 2) / grain * grain).max(grain);
             return bad(format!(
                 "{}x{} cannot be generated: both sides must be multiples of {grain}; the nearest is {}x{}",
@@ -187,21 +176,12 @@ impl SessionSettings {
             ));
         }
         if self.context.sink() < 0 || self.context.sink() > self.window {
-            return bad(format!(
-                "{} pinned frames do not fit a window of {}",
-                self.context.sink(),
-                self.window
-            ));
+            return bad(format!("{} pinned frames do not fit a window of {}", self.context.sink(), self.window));
         }
         if !(self.kv_bias > 0.0 && self.kv_bias <= 1.0) {
-            return bad(format!(
-                "a bias of {} for old frames is not in (0, 1]",
-                self.kv_bias
-            ));
+            return bad(format!("a bias of {} for old frames is not in (0, 1]", self.kv_bias));
         }
-        self.steps
-            .timesteps(&Scheduler::new(self.shift)?, self.strength)
-            .map(|_| ())
+        self.steps.timesteps(&Scheduler::new(self.shift)?, self.strength).map(|_| ())
     }
 }
 
@@ -219,33 +199,17 @@ mod tests {
 
     #[test]
     fn the_nearest_size_is_named() {
-        let error = SessionSettings::new(830, 470)
-            .check(16)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("832x464") || error.contains("832x480"),
-            "{error}"
-        );
+        let error = SessionSettings::new(830, 470).check(16).unwrap_err().to_string();
+        assert!(error.contains("832x464") || error.contains("832x480"), "{error}");
     }
 
     #[test]
     fn an_own_step_list_begins_at_the_strength() {
         let scheduler = Scheduler::new(5.0).unwrap();
         let list = Steps::Timesteps(vec![1000.0, 750.0, 500.0, 250.0]);
-        assert_eq!(
-            list.timesteps(&scheduler, 1.0).unwrap(),
-            [1000.0, 750.0, 500.0, 250.0]
-        );
+        assert_eq!(list.timesteps(&scheduler, 1.0).unwrap(), [1000.0, 750.0, 500.0, 250.0]);
         let weaker = list.timesteps(&scheduler, 0.3).unwrap();
-        assert!(
-            weaker[0] < 700.0 && weaker[1..] == [500.0, 250.0],
-            "{weaker:?}"
-        );
-        assert!(
-            Steps::Timesteps(vec![500.0, 500.0])
-                .timesteps(&scheduler, 1.0)
-                .is_err()
-        );
+        assert!(weaker[0] < 700.0 && weaker[1..] == [500.0, 250.0], "{weaker:?}");
+        assert!(Steps::Timesteps(vec![500.0, 500.0]).timesteps(&scheduler, 1.0).is_err());
     }
 }

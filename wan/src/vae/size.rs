@@ -13,11 +13,7 @@ pub struct VaeSize {
 
 impl VaeSize {
     /// The published autoencoder of Wan 2.1.
-    pub const WAN_2_1: VaeSize = VaeSize {
-        widths: [96, 192, 384, 384],
-        latent: 16,
-        blocks: 2,
-    };
+    pub const WAN_2_1: VaeSize = VaeSize { widths: [96, 192, 384, 384], latent: 16, blocks: 2 };
 
     /// Channels of the outermost stage.
     pub fn dim(&self) -> u64 {
@@ -35,42 +31,28 @@ impl VaeSize {
     fn decoder_blocks(&self, stage: usize) -> impl Iterator<Item = (u64, u64)> {
         let width = self.widths[3 - stage];
         // Each upsampling halves the channels of the stage before.
-        let before = if stage == 0 {
-            width
-        } else {
-            self.widths[4 - stage] / 2
-        };
+        let before = if stage == 0 { width } else { self.widths[4 - stage] / 2 };
         (0..=self.blocks).map(move |i| (if i == 0 { before } else { width }, width))
     }
 
     /// Numbers in all weights.
     pub fn parameters(&self) -> u64 {
         let conv = |inputs: u64, outputs: u64, kernel: u64| inputs * outputs * kernel + outputs;
-        let block = |(i, o): (u64, u64)| {
-            i + conv(i, o, 27) + o + conv(o, o, 27) + if i == o { 0 } else { conv(i, o, 1) }
-        };
+        let block =
+            |(i, o): (u64, u64)| i + conv(i, o, 27) + o + conv(o, o, 27) + if i == o { 0 } else { conv(i, o, 1) };
         let inner = self.widths[3];
-        let middle =
-            2 * block((inner, inner)) + inner + conv(inner, 3 * inner, 1) + conv(inner, inner, 1);
+        let middle = 2 * block((inner, inner)) + inner + conv(inner, 3 * inner, 1) + conv(inner, inner, 1);
         let stages = 0..4;
         let mut sum = conv(3, self.dim(), 27) + middle + inner + conv(inner, 2 * self.latent, 27);
-        sum += stages
-            .clone()
-            .flat_map(|s| self.encoder_blocks(s))
-            .map(block)
-            .sum::<u64>();
+        sum += stages.clone().flat_map(|s| self.encoder_blocks(s)).map(block).sum::<u64>();
         sum += conv(2 * self.latent, 2 * self.latent, 1) + conv(self.latent, self.latent, 1);
         sum += conv(self.latent, inner, 27) + middle + self.dim() + conv(self.dim(), 3, 27);
-        sum += stages
-            .flat_map(|s| self.decoder_blocks(s))
-            .map(block)
-            .sum::<u64>();
+        sum += stages.flat_map(|s| self.decoder_blocks(s)).map(block).sum::<u64>();
         for stage in 0..3 {
             // Down: 3x3 in every stage, and over time in the last two; up: the mirror image.
             let (down, up) = (self.widths[stage], self.widths[3 - stage]);
             sum += conv(down, down, 9) + conv(up, up / 2, 9);
-            sum += if stage > 0 { conv(down, down, 3) } else { 0 }
-                + if stage < 2 { conv(up, 2 * up, 3) } else { 0 };
+            sum += if stage > 0 { conv(down, down, 3) } else { 0 } + if stage < 2 { conv(up, 2 * up, 3) } else { 0 };
         }
         sum
     }

@@ -32,10 +32,7 @@ pub struct Placement {
 
 impl Placement {
     /// fp32 on the CPU, which is what parity is measured in.
-    pub const CPU_F32: Placement = Placement {
-        device: Device::Cpu,
-        kind: Kind::Float,
-    };
+    pub const CPU_F32: Placement = Placement { device: Device::Cpu, kind: Kind::Float };
 }
 
 /// A tensor that may lie in a file's memory map, which it keeps alive. Never write to it.
@@ -56,10 +53,7 @@ impl Weight {
 
     /// The same memory under another shape (as for `reshape`; the tensor must be contiguous).
     pub fn view(self, shape: &[i64]) -> Self {
-        Weight {
-            tensor: self.tensor.view(shape),
-            _map: self._map,
-        }
+        Weight { tensor: self.tensor.view(shape), _map: self._map }
     }
 
     /// Whether this tensor still lies in the file's map.
@@ -100,9 +94,7 @@ impl Weights {
 
     /// Opens several files that hold one model together.
     pub fn open_all(paths: &[PathBuf], layout: Layout) -> Result<Self> {
-        let first = paths
-            .first()
-            .ok_or_else(|| Error::parameter("no weights file is given"))?;
+        let first = paths.first().ok_or_else(|| Error::parameter("no weights file is given"))?;
         let mut found = Vec::new();
         for path in paths {
             for file in source::files_of(path)? {
@@ -116,23 +108,14 @@ impl Weights {
         let mut entries = BTreeMap::new();
         let prefix = layout.prefix(found.iter().map(|(name, _)| name.as_str()));
         for (name, entry) in found {
-            let Some(known) = layout.original_name(name.strip_prefix(prefix).unwrap_or(&name))
-            else {
+            let Some(known) = layout.original_name(name.strip_prefix(prefix).unwrap_or(&name)) else {
                 continue;
             };
             if entries.insert(known.clone(), entry).is_some() {
-                return Err(Error::file(
-                    path,
-                    format!("holds the tensor {known} twice (as {name})"),
-                ));
+                return Err(Error::file(path, format!("holds the tensor {known} twice (as {name})")));
             }
         }
-        Ok(Weights {
-            origin: path.display().to_string(),
-            layout,
-            entries,
-            problems: RefCell::default(),
-        })
+        Ok(Weights { origin: path.display().to_string(), layout, entries, problems: RefCell::default() })
     }
 
     /// Where these weights come from, for messages.
@@ -152,33 +135,18 @@ impl Weights {
 
     /// The shape of a tensor that decides the size of the model; its absence is an error.
     pub fn require_shape<const N: usize>(&self, name: &str) -> Result<[i64; N]> {
-        let shape = self.shape(name).ok_or_else(|| {
-            self.error(format!(
-                "the tensor {name} is missing: {}",
-                self.layout.hint()
-            ))
-        })?;
+        let shape = self
+            .shape(name)
+            .ok_or_else(|| self.error(format!("the tensor {name} is missing: {}", self.layout.hint())))?;
         shape.try_into().map_err(|_| {
-            self.error(format!(
-                "the tensor {name} has the shape {shape:?}, but {N} dimensions are expected"
-            ))
+            self.error(format!("the tensor {name} has the shape {shape:?}, but {N} dimensions are expected"))
         })
     }
 
     /// How many blocks a numbered list has: one more than the greatest `i` in `{prefix}{i}.`.
     pub fn count(&self, prefix: &str) -> usize {
-        let number = |name: &String| {
-            name.strip_prefix(prefix)?
-                .split('.')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        };
-        self.entries
-            .keys()
-            .filter_map(number)
-            .max()
-            .map_or(0, |last| last + 1)
+        let number = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
+        self.entries.keys().filter_map(number).max().map_or(0, |last| last + 1)
     }
 
     /// Bytes that all tensors not yet taken occupy in their files.
@@ -193,10 +161,7 @@ impl Weights {
     /// once; a placeholder of the right shape is returned meanwhile.
     pub fn take(&mut self, name: &str, shape: &[i64], place: Placement) -> Result<Weight> {
         let Some((weight, scale)) = self.fetch(name, shape)? else {
-            return Ok(Weight::owned(Tensor::zeros(
-                shape,
-                (place.kind, place.device),
-            )));
+            return Ok(Weight::owned(Tensor::zeros(shape, (place.kind, place.device))));
         };
         if scale.is_none() && weight.kind() == place.kind && place.device == weight.device() {
             return Ok(weight);
@@ -221,17 +186,8 @@ impl Weights {
     }
 
     /// Takes the tensor as it is stored, if it is there; `None` if not.
-    pub fn take_optional(
-        &mut self,
-        name: &str,
-        shape: &[i64],
-        place: Placement,
-    ) -> Result<Option<Weight>> {
-        if self.entries.contains_key(name) {
-            self.take(name, shape, place).map(Some)
-        } else {
-            Ok(None)
-        }
+    pub fn take_optional(&mut self, name: &str, shape: &[i64], place: Placement) -> Result<Option<Weight>> {
+        if self.entries.contains_key(name) { self.take(name, shape, place).map(Some) } else { Ok(None) }
     }
 
     /// Ends the loading of a model: an error that names every tensor that was missing or
@@ -240,10 +196,7 @@ impl Weights {
         let mut problems = self.problems.take();
         let surplus: Vec<&String> = self.entries.keys().collect();
         if !surplus.is_empty() {
-            problems.push(format!(
-                "surplus: {}",
-                listed(surplus.iter().map(|name| name.as_str()))
-            ));
+            problems.push(format!("surplus: {}", listed(surplus.iter().map(|name| name.as_str()))));
         }
         if problems.is_empty() {
             return Ok(());
@@ -264,10 +217,7 @@ impl Weights {
         names
             .into_iter()
             .map(|name| {
-                let entry = self
-                    .entries
-                    .remove(&name)
-                    .expect("the name comes from this map");
+                let entry = self.entries.remove(&name).expect("the name comes from this map");
                 Ok((name, entry.weight()?))
             })
             .collect()
@@ -276,55 +226,34 @@ impl Weights {
     /// The tensor as stored and its fp8 scale, if the file has one beside it.
     fn fetch(&mut self, name: &str, shape: &[i64]) -> Result<Option<(Weight, Option<f64>)>> {
         let scale = match self.entries.remove(&scale_name(name)) {
-            Some(entry) => Some(
-                entry
-                    .weight()?
-                    .to_kind(Kind::Double)
-                    .mean(Kind::Double)
-                    .double_value(&[]),
-            ),
+            Some(entry) => Some(entry.weight()?.to_kind(Kind::Double).mean(Kind::Double).double_value(&[])),
             None => None,
         };
         let Some(entry) = self.entries.remove(name) else {
-            self.problems
-                .borrow_mut()
-                .push(format!("missing: {name} {shape:?}"));
+            self.problems.borrow_mut().push(format!("missing: {name} {shape:?}"));
             return Ok(None);
         };
         if entry.shape != shape {
-            self.problems.borrow_mut().push(format!(
-                "misshapen: {name} has {:?}, expected {shape:?}",
-                entry.shape
-            ));
+            self.problems.borrow_mut().push(format!("misshapen: {name} has {:?}, expected {shape:?}", entry.shape));
             return Ok(None);
         }
         Ok(Some((entry.weight()?, scale)))
     }
 
     fn error(&self, reason: String) -> Error {
-        Error::Weights {
-            origin: self.origin.clone(),
-            reason,
-        }
+        Error::Weights { origin: self.origin.clone(), reason }
     }
 }
 
 /// ComfyUI's scaled fp8 files keep one factor beside each weight.
 fn scale_name(name: &str) -> String {
-    format!(
-        "{}.scale_weight",
-        name.strip_suffix(".weight").unwrap_or(name)
-    )
+    format!("{}.scale_weight", name.strip_suffix(".weight").unwrap_or(name))
 }
 
 /// At most eight of the names, and how many more there are.
 fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let count = names.len();
     let shown: Vec<&str> = names.take(8).collect();
-    let more = if count > 8 {
-        format!(", and {} more", count - 8)
-    } else {
-        String::new()
-    };
+    let more = if count > 8 { format!(", and {} more", count - 8) } else { String::new() };
     format!("{}{more}", shown.join(", "))
 }

@@ -18,22 +18,10 @@ pub enum Layout {
 const PREFIXES: [&str; 2] = ["model.diffusion_model.", "model."];
 
 const DIT: [(&str, &str); 14] = [
-    (
-        "condition_embedder.time_embedder.linear_1.",
-        "time_embedding.0.",
-    ),
-    (
-        "condition_embedder.time_embedder.linear_2.",
-        "time_embedding.2.",
-    ),
-    (
-        "condition_embedder.text_embedder.linear_1.",
-        "text_embedding.0.",
-    ),
-    (
-        "condition_embedder.text_embedder.linear_2.",
-        "text_embedding.2.",
-    ),
+    ("condition_embedder.time_embedder.linear_1.", "time_embedding.0."),
+    ("condition_embedder.time_embedder.linear_2.", "time_embedding.2."),
+    ("condition_embedder.text_embedder.linear_1.", "text_embedding.0."),
+    ("condition_embedder.text_embedder.linear_2.", "text_embedding.2."),
     ("condition_embedder.time_proj.", "time_projection.1."),
     (".attn1.", ".self_attn."),
     (".attn2.", ".cross_attn."),
@@ -48,10 +36,7 @@ const DIT: [(&str, &str); 14] = [
 ];
 
 const UMT5: [(&str, &str); 8] = [
-    (
-        ".layer.0.SelfAttention.relative_attention_bias.",
-        ".pos_embedding.embedding.",
-    ),
+    (".layer.0.SelfAttention.relative_attention_bias.", ".pos_embedding.embedding."),
     (".layer.0.SelfAttention.", ".attn."),
     (".layer.0.layer_norm.", ".norm1."),
     (".layer.1.layer_norm.", ".norm2."),
@@ -103,9 +88,7 @@ impl Layout {
 }
 
 fn replaced(name: &str, table: &[(&str, &str)]) -> String {
-    table
-        .iter()
-        .fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+    table.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
 }
 
 fn dit(name: &str) -> Option<String> {
@@ -126,13 +109,7 @@ fn dit(name: &str) -> Option<String> {
 
 fn umt5(name: &str) -> Option<String> {
     // The tied copy of the embedding, the other half of a whole T5, and ComfyUI's tokenizer.
-    let unused = [
-        "decoder.",
-        "lm_head.",
-        "spiece_model",
-        "scaled_fp8",
-        "encoder.embed_tokens.",
-    ];
+    let unused = ["decoder.", "lm_head.", "spiece_model", "scaled_fp8", "encoder.embed_tokens."];
     if unused.iter().any(|prefix| name.starts_with(prefix)) {
         return None;
     }
@@ -153,10 +130,7 @@ fn vae(name: &str) -> String {
         return format!("conv2.{rest}");
     }
     for half in ["encoder", "decoder"] {
-        if let Some(inner) = name
-            .strip_prefix(half)
-            .and_then(|rest| rest.strip_prefix('.'))
-        {
+        if let Some(inner) = name.strip_prefix(half).and_then(|rest| rest.strip_prefix('.')) {
             return format!("{half}.{}", vae_half(inner));
         }
     }
@@ -166,9 +140,7 @@ fn vae(name: &str) -> String {
 /// A name inside of `encoder.` or `decoder.`.
 fn vae_half(name: &str) -> String {
     let residual = |rest: &str| {
-        let known = VAE_RESIDUAL
-            .iter()
-            .find_map(|(from, to)| Some(format!("{to}{}", rest.strip_prefix(from)?)));
+        let known = VAE_RESIDUAL.iter().find_map(|(from, to)| Some(format!("{to}{}", rest.strip_prefix(from)?)));
         known.unwrap_or_else(|| rest.to_owned())
     };
     for (from, to) in [
@@ -181,24 +153,15 @@ fn vae_half(name: &str) -> String {
             return format!("{to}{rest}");
         }
     }
-    for (from, to) in [
-        ("mid_block.resnets.0.", "middle.0."),
-        ("mid_block.resnets.1.", "middle.2."),
-    ] {
+    for (from, to) in [("mid_block.resnets.0.", "middle.0."), ("mid_block.resnets.1.", "middle.2.")] {
         if let Some(rest) = name.strip_prefix(from) {
             return format!("{to}{}", residual(rest));
         }
     }
-    if let Some((index, rest)) = name
-        .strip_prefix("down_blocks.")
-        .and_then(|rest| rest.split_once('.'))
-    {
+    if let Some((index, rest)) = name.strip_prefix("down_blocks.").and_then(|rest| rest.split_once('.')) {
         return format!("downsamples.{index}.{}", residual(rest));
     }
-    let Some((stage, rest)) = name
-        .strip_prefix("up_blocks.")
-        .and_then(|rest| rest.split_once('.'))
-    else {
+    let Some((stage, rest)) = name.strip_prefix("up_blocks.").and_then(|rest| rest.split_once('.')) else {
         return name.to_owned();
     };
     let Ok(stage) = stage.parse::<usize>() else {
@@ -208,10 +171,7 @@ fn vae_half(name: &str) -> String {
     if let Some(rest) = rest.strip_prefix("upsamplers.0.") {
         return format!("upsamples.{}.{rest}", stage * 4 + 3);
     }
-    match rest
-        .strip_prefix("resnets.")
-        .and_then(|rest| rest.split_once('.'))
-    {
+    match rest.strip_prefix("resnets.").and_then(|rest| rest.split_once('.')) {
         Some((layer, rest)) if layer.parse::<usize>().is_ok_and(|layer| layer < 3) => {
             let layer: usize = layer.parse().unwrap_or_default();
             format!("upsamples.{}.{}", stage * 4 + layer, residual(rest))
@@ -230,34 +190,13 @@ mod tests {
             ("quant_conv.weight", "conv1.weight"),
             ("post_quant_conv.bias", "conv2.bias"),
             ("encoder.conv_in.weight", "encoder.conv1.weight"),
-            (
-                "encoder.down_blocks.0.norm1.gamma",
-                "encoder.downsamples.0.residual.0.gamma",
-            ),
-            (
-                "encoder.down_blocks.3.conv_shortcut.bias",
-                "encoder.downsamples.3.shortcut.bias",
-            ),
-            (
-                "encoder.down_blocks.5.time_conv.weight",
-                "encoder.downsamples.5.time_conv.weight",
-            ),
-            (
-                "decoder.mid_block.resnets.1.conv2.weight",
-                "decoder.middle.2.residual.6.weight",
-            ),
-            (
-                "decoder.mid_block.attentions.0.to_qkv.weight",
-                "decoder.middle.1.to_qkv.weight",
-            ),
-            (
-                "decoder.up_blocks.1.resnets.2.norm2.gamma",
-                "decoder.upsamples.6.residual.3.gamma",
-            ),
-            (
-                "decoder.up_blocks.2.upsamplers.0.resample.1.weight",
-                "decoder.upsamples.11.resample.1.weight",
-            ),
+            ("encoder.down_blocks.0.norm1.gamma", "encoder.downsamples.0.residual.0.gamma"),
+            ("encoder.down_blocks.3.conv_shortcut.bias", "encoder.downsamples.3.shortcut.bias"),
+            ("encoder.down_blocks.5.time_conv.weight", "encoder.downsamples.5.time_conv.weight"),
+            ("decoder.mid_block.resnets.1.conv2.weight", "decoder.middle.2.residual.6.weight"),
+            ("decoder.mid_block.attentions.0.to_qkv.weight", "decoder.middle.1.to_qkv.weight"),
+            ("decoder.up_blocks.1.resnets.2.norm2.gamma", "decoder.upsamples.6.residual.3.gamma"),
+            ("decoder.up_blocks.2.upsamplers.0.resample.1.weight", "decoder.upsamples.11.resample.1.weight"),
             ("decoder.norm_out.gamma", "decoder.head.0.gamma"),
             ("decoder.conv_out.weight", "decoder.head.2.weight"),
         ] {
@@ -267,27 +206,15 @@ mod tests {
 
     #[test]
     fn original_names_stay() {
-        for name in [
-            "blocks.3.norm3.weight",
-            "blocks.0.cross_attn.norm_k.weight",
-            "head.modulation",
-            "time_projection.1.bias",
-        ] {
+        for name in
+            ["blocks.3.norm3.weight", "blocks.0.cross_attn.norm_k.weight", "head.modulation", "time_projection.1.bias"]
+        {
             assert_eq!(Layout::Dit.original_name(name).as_deref(), Some(name));
         }
-        for name in [
-            "encoder.downsamples.2.resample.1.bias",
-            "decoder.middle.1.norm.gamma",
-            "conv1.weight",
-        ] {
+        for name in ["encoder.downsamples.2.resample.1.bias", "decoder.middle.1.norm.gamma", "conv1.weight"] {
             assert_eq!(Layout::Vae.original_name(name).as_deref(), Some(name));
         }
-        assert_eq!(
-            Layout::Umt5
-                .original_name("blocks.2.norm2.weight")
-                .as_deref(),
-            Some("blocks.2.norm2.weight")
-        );
+        assert_eq!(Layout::Umt5.original_name("blocks.2.norm2.weight").as_deref(), Some("blocks.2.norm2.weight"));
     }
 
     #[test]
@@ -296,13 +223,7 @@ mod tests {
             Layout::Dit.prefix(["model.diffusion_model.a", "model.diffusion_model.b"].into_iter()),
             "model.diffusion_model."
         );
-        assert_eq!(
-            Layout::Dit.prefix(["model.a", "scaled_fp8"].into_iter()),
-            "model."
-        );
-        assert_eq!(
-            Layout::Dit.prefix(["a", "blocks.0.model.b"].into_iter()),
-            ""
-        );
+        assert_eq!(Layout::Dit.prefix(["model.a", "scaled_fp8"].into_iter()), "model.");
+        assert_eq!(Layout::Dit.prefix(["a", "blocks.0.model.b"].into_iter()), "");
     }
 }

@@ -19,35 +19,20 @@ use machine::{TensorRef, Value};
 use zip::Archive;
 
 /// The keys under which training scripts put the state dict, best first.
-const NESTED: [&str; 5] = [
-    "generator_ema",
-    "generator",
-    "state_dict",
-    "model",
-    "module",
-];
+const NESTED: [&str; 5] = ["generator_ema", "generator", "state_dict", "model", "module"];
 
 /// Lists the tensors of a mapped `.pt`/`.pth` file.
 pub(super) fn entries(source: &Arc<Source>) -> Result<Vec<(String, Entry)>> {
     let path = source.path.as_path();
     let archive = Archive::read(source.bytes()).map_err(|reason| Error::file(path, reason))?;
-    let (folder, pickle) = archive.pickle().ok_or_else(|| {
-        Error::file(
-            path,
-            "is a zip archive, but not one of torch's (it has no data.pkl)",
-        )
-    })?;
-    if archive
-        .get(&format!("{folder}byteorder"))
-        .is_some_and(|range| &source.bytes()[range] == b"big")
-    {
-        return Err(Error::file(
-            path,
-            "was written on a big-endian machine, which is not supported",
-        ));
+    let (folder, pickle) = archive
+        .pickle()
+        .ok_or_else(|| Error::file(path, "is a zip archive, but not one of torch's (it has no data.pkl)"))?;
+    if archive.get(&format!("{folder}byteorder")).is_some_and(|range| &source.bytes()[range] == b"big") {
+        return Err(Error::file(path, "was written on a big-endian machine, which is not supported"));
     }
-    let root = machine::run(&source.bytes()[pickle])
-        .map_err(|reason| Error::file(path, format!("is refused: {reason}")))?;
+    let root =
+        machine::run(&source.bytes()[pickle]).map_err(|reason| Error::file(path, format!("is refused: {reason}")))?;
     let mut tensors = Vec::new();
     collect(path, &state_dict(root), "", 0, &mut tensors)?;
     if tensors.is_empty() {
@@ -55,12 +40,7 @@ pub(super) fn entries(source: &Arc<Source>) -> Result<Vec<(String, Entry)>> {
     }
     tensors
         .into_iter()
-        .map(|(name, tensor)| {
-            Ok((
-                name.clone(),
-                entry(source, &archive, &folder, &name, &tensor)?,
-            ))
-        })
+        .map(|(name, tensor)| Ok((name.clone(), entry(source, &archive, &folder, &name, &tensor)?)))
         .collect()
 }
 
@@ -74,29 +54,16 @@ fn state_dict(root: Value) -> Value {
     root
 }
 
-fn collect(
-    path: &Path,
-    value: &Value,
-    name: &str,
-    depth: usize,
-    into: &mut Vec<(String, TensorRef)>,
-) -> Result<()> {
+fn collect(path: &Path, value: &Value, name: &str, depth: usize, into: &mut Vec<(String, TensorRef)>) -> Result<()> {
     if depth > 8 {
-        return Err(Error::file(
-            path,
-            "is refused: its dictionaries are nested too deeply",
-        ));
+        return Err(Error::file(path, "is refused: its dictionaries are nested too deeply"));
     }
     match value {
         Value::Tensor(tensor) => into.push((name.to_owned(), (**tensor).clone())),
         Value::Dict(items) => {
             for (key, item) in items.borrow().iter() {
                 if let Value::Str(key) = key {
-                    let full = if name.is_empty() {
-                        key.to_string()
-                    } else {
-                        format!("{name}.{key}")
-                    };
+                    let full = if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
                     collect(path, item, &full, depth + 1, into)?;
                 }
             }
@@ -107,20 +74,10 @@ fn collect(
     Ok(())
 }
 
-fn entry(
-    source: &Arc<Source>,
-    archive: &Archive,
-    folder: &str,
-    name: &str,
-    tensor: &TensorRef,
-) -> Result<Entry> {
+fn entry(source: &Arc<Source>, archive: &Archive, folder: &str, name: &str, tensor: &TensorRef) -> Result<Entry> {
     let refuse = |reason: &str| Error::file(&source.path, format!("the tensor {name} {reason}"));
-    let kind = kind_of(&tensor.storage).ok_or_else(|| {
-        refuse(&format!(
-            "is stored as {}, which is not supported",
-            tensor.storage
-        ))
-    })?;
+    let kind = kind_of(&tensor.storage)
+        .ok_or_else(|| refuse(&format!("is stored as {}, which is not supported", tensor.storage)))?;
     let range = archive
         .get(&format!("{folder}data/{}", tensor.key))
         .ok_or_else(|| refuse("has no storage in the file: the download is incomplete"))?;
@@ -136,9 +93,7 @@ fn entry(
         .shape
         .iter()
         .zip(&tensor.strides)
-        .try_fold(0i64, |sum, (&n, &stride)| {
-            sum.checked_add((n - 1).max(0).checked_mul(stride)?)
-        });
+        .try_fold(0i64, |sum, (&n, &stride)| sum.checked_add((n - 1).max(0).checked_mul(stride)?));
     let size = kind.elt_size_in_bytes();
     let span = reach.filter(|_| !empty).map_or(0, |last| last as u128 + 1);
     let end = (tensor.offset as u128 + span) * size as u128;
@@ -146,11 +101,7 @@ fn entry(
         return Err(refuse("reaches past the end of its storage"));
     }
     let start = tensor.offset as usize * size;
-    let strides = if contiguous(&tensor.shape, &tensor.strides) {
-        vec![]
-    } else {
-        tensor.strides.clone()
-    };
+    let strides = if contiguous(&tensor.shape, &tensor.strides) { vec![] } else { tensor.strides.clone() };
     Ok(Entry {
         source: source.clone(),
         kind,

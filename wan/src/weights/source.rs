@@ -42,35 +42,19 @@ impl Entry {
     pub(crate) fn weight(&self) -> Result<Weight> {
         let data = &self.source.map[self.offset..self.offset + self.len];
         let aligned = data.as_ptr().align_offset(self.kind.elt_size_in_bytes()) == 0;
-        if data.is_empty() || (!aligned && self.strides.is_empty()) {
-            return Ok(Weight::owned(Tensor::f_from_data_size(
-                data,
-                &self.shape,
-                self.kind,
-            )?));
+        if !self.strides.is_empty() {
+            // A turned view of a storage, as torch may save one: brought in order.
+            let storage =
+                Tensor::f_from_data_size(data, &[self.len as i64 / self.kind.elt_size_in_bytes() as i64], self.kind)?;
+            return Ok(Weight::owned(storage.f_as_strided(&self.shape, &self.strides, None)?.f_contiguous()?));
         }
-        if !aligned {
-            return Err(Error::file(
-                &self.source.path,
-                "a strided tensor is not aligned",
-            ));
+        if data.is_empty() || !aligned {
+            return Ok(Weight::owned(Tensor::f_from_data_size(data, &self.shape, self.kind)?));
         }
-        // SAFETY: `data` lies in the map, which the weight keeps alive through its Arc; shape and
-        // strides were checked to stay inside `len` when the entry was made; the map is read-only
-        // and no code of this package writes to a weight.
-        let tensor = unsafe {
-            Tensor::f_from_blob(
-                data.as_ptr(),
-                &self.shape,
-                &self.strides,
-                self.kind,
-                Device::Cpu,
-            )?
-        };
-        Ok(Weight {
-            tensor,
-            _map: Some(self.source.clone()),
-        })
+        // SAFETY: `data` lies in the map, which the weight keeps alive through its Arc; the
+        // shape was checked to fill `len` when the entry was made; the map is read-only and no code of this package writes to a weight.
+        let tensor = unsafe { Tensor::f_from_blob(data.as_ptr(), &self.shape, &[], self.kind, Device::Cpu)? };
+        Ok(Weight { tensor, _map: Some(self.source.clone()) })
     }
 }
 
@@ -80,10 +64,7 @@ impl Source {
         // SAFETY: the map is read-only and private. Another program that truncates the file while
         // it is mapped would end this process with SIGBUS; weights files are replaced by renaming.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Source {
-            path: path.to_owned(),
-            map,
-        })
+        Ok(Source { path: path.to_owned(), map })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -108,21 +89,14 @@ fn files_in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
         names.push(item.map_err(|e| Error::io(folder, e))?.path());
     }
     names.sort();
-    let ending = |end: &str| -> Vec<PathBuf> {
-        names
-            .iter()
-            .filter(|n| n.to_string_lossy().ends_with(end))
-            .cloned()
-            .collect()
-    };
+    let ending =
+        |end: &str| -> Vec<PathBuf> { names.iter().filter(|n| n.to_string_lossy().ends_with(end)).cloned().collect() };
 
     if let [index] = ending(".safetensors.index.json").as_slice() {
         return files_of_index(index);
     }
-    let shards: Vec<PathBuf> = ending(".safetensors")
-        .into_iter()
-        .filter(|n| n.to_string_lossy().contains("-of-"))
-        .collect();
+    let shards: Vec<PathBuf> =
+        ending(".safetensors").into_iter().filter(|n| n.to_string_lossy().contains("-of-")).collect();
     if !shards.is_empty() {
         return Ok(shards);
     }
@@ -131,25 +105,15 @@ fn files_in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
             [] => {}
             [one] => return Ok(vec![one.clone()]),
             many => {
-                let list: Vec<_> = many
-                    .iter()
-                    .filter_map(|n| n.file_name())
-                    .map(|n| n.to_string_lossy())
-                    .collect();
+                let list: Vec<_> = many.iter().filter_map(|n| n.file_name()).map(|n| n.to_string_lossy()).collect();
                 return Err(Error::file(
                     folder,
-                    format!(
-                        "holds several weight files ({}): name one of them",
-                        list.join(", ")
-                    ),
+                    format!("holds several weight files ({}): name one of them", list.join(", ")),
                 ));
             }
         }
     }
-    Err(Error::file(
-        folder,
-        "holds no .safetensors, .pth or .pt file",
-    ))
+    Err(Error::file(folder, "holds no .safetensors, .pth or .pt file"))
 }
 
 fn files_of_index(index: &Path) -> Result<Vec<PathBuf>> {
@@ -158,8 +122,8 @@ fn files_of_index(index: &Path) -> Result<Vec<PathBuf>> {
         weight_map: std::collections::BTreeMap<String, String>,
     }
     let text = fs::read(index).map_err(|e| Error::io(index, e))?;
-    let parsed: Index = serde_json::from_slice(&text)
-        .map_err(|e| Error::file(index, format!("not an index of shards: {e}")))?;
+    let parsed: Index =
+        serde_json::from_slice(&text).map_err(|e| Error::file(index, format!("not an index of shards: {e}")))?;
     let mut files: Vec<String> = parsed.weight_map.into_values().collect();
     files.sort();
     files.dedup();
@@ -167,16 +131,10 @@ fn files_of_index(index: &Path) -> Result<Vec<PathBuf>> {
     for file in &files {
         // A shard lies beside its index; anything else is not a name that a download would make.
         if Path::new(file).components().count() != 1 || file == ".." {
-            return Err(Error::file(
-                index,
-                format!("names a shard outside its folder: {file}"),
-            ));
+            return Err(Error::file(index, format!("names a shard outside its folder: {file}")));
         }
         if !folder.join(file).is_file() {
-            return Err(Error::file(
-                index,
-                format!("the shard {file} is not there: the download is incomplete"),
-            ));
+            return Err(Error::file(index, format!("the shard {file} is not there: the download is incomplete")));
         }
     }
     Ok(files.iter().map(|file| folder.join(file)).collect())
@@ -194,36 +152,19 @@ pub(crate) fn entries_of(path: &Path) -> Result<Vec<(String, Entry)>> {
             "is a pickle of torch before 1.6: save it again with a newer torch, or as safetensors",
         ));
     }
-    let (header, metadata) = SafeTensors::read_metadata(source.bytes()).map_err(|e| {
-        Error::file(
-            path,
-            format!("is not a whole safetensors file ({e}): download it again"),
-        )
-    })?;
+    let (header, metadata) = SafeTensors::read_metadata(source.bytes())
+        .map_err(|e| Error::file(path, format!("is not a whole safetensors file ({e}): download it again")))?;
     let start = header + 8;
     let mut entries = Vec::new();
     for (name, info) in metadata.tensors() {
         let kind = kind_of(info.dtype).ok_or_else(|| {
-            Error::file(
-                path,
-                format!(
-                    "{name} is stored as {:?}, which is not supported",
-                    info.dtype
-                ),
-            )
+            Error::file(path, format!("{name} is stored as {:?}, which is not supported", info.dtype))
         })?;
         let (from, to) = info.data_offsets;
         let shape = info.shape.iter().map(|&n| n as i64).collect();
         entries.push((
             name,
-            Entry {
-                source: source.clone(),
-                kind,
-                shape,
-                strides: vec![],
-                offset: start + from,
-                len: to - from,
-            },
+            Entry { source: source.clone(), kind, shape, strides: vec![], offset: start + from, len: to - from },
         ));
     }
     Ok(entries)

@@ -8,15 +8,9 @@ use crate::case::Case;
 
 /// Every layout of names that the folder has of these weights, for the layouts hold the same values.
 fn models(case: &Case, kind: Kind) -> Vec<Dit> {
-    let place = Placement {
-        device: Device::Cpu,
-        kind,
-    };
-    let options = DitOptions {
-        heads: case.optional("/dit/num_heads"),
-        text_len: case.optional("/dit/text_len"),
-        fp8: false,
-    };
+    let place = Placement { device: Device::Cpu, kind };
+    let options =
+        DitOptions { heads: case.optional("/dit/num_heads"), text_len: case.optional("/dit/text_len"), fp8: false };
     let mut paths = case.weights();
     paths.truncate(1);
     for other in ["dit_krea_prefixed", "dit_original_wan", "dit_diffusers"] {
@@ -26,24 +20,15 @@ fn models(case: &Case, kind: Kind) -> Vec<Dit> {
         }
     }
     assert!(!paths.is_empty(), "the case names no weights");
-    let open = |path| {
-        Weights::open(path, Layout::Dit).and_then(|weights| Dit::load(weights, options, place))
-    };
-    let models: Vec<Dit> = paths
-        .iter()
-        .map(|path| open(path).unwrap_or_else(|error| panic!("{error}")))
-        .collect();
+    let open = |path| Weights::open(path, Layout::Dit).and_then(|weights| Dit::load(weights, options, place));
+    let models: Vec<Dit> = paths.iter().map(|path| open(path).unwrap_or_else(|error| panic!("{error}"))).collect();
     for model in &models {
         for (what, value) in [
             ("dim", model.config().dim),
             ("ffn_dim", model.config().ffn_dim),
             ("num_layers", model.config().layers as i64),
         ] {
-            assert_eq!(
-                value,
-                case.config::<i64>(&format!("/dit/{what}")),
-                "{what} by shape"
-            );
+            assert_eq!(value, case.config::<i64>(&format!("/dit/{what}")), "{what} by shape");
         }
     }
     models
@@ -52,10 +37,7 @@ fn models(case: &Case, kind: Kind) -> Vec<Dit> {
 fn state(case: &Case, model: &Dit, window: Window) -> DitState {
     let [height, width]: [i64; 2] = case.config("/latent_hw");
     let state = model.state(window, height, width).unwrap();
-    assert_eq!(
-        state.tokens_per_frame(),
-        case.config::<i64>("/tokens_per_frame")
-    );
+    assert_eq!(state.tokens_per_frame(), case.config::<i64>("/tokens_per_frame"));
     state
 }
 
@@ -70,27 +52,14 @@ pub(crate) fn forward(case: &mut Case) {
         let x = case.tensor("in.x");
         let t: Vec<f64> = match case.optional::<f64>("/t") {
             Some(t) => vec![t; frames(&x)],
-            None => {
-                Vec::try_from(case.tensor("in.t").to_kind(Kind::Double).flatten(0, -1)).unwrap()
-            }
+            None => Vec::try_from(case.tensor("in.t").to_kind(Kind::Double).flatten(0, -1)).unwrap(),
         };
         let flow = model
-            .denoise(
-                &mut state,
-                &x,
-                &t,
-                case.config("/start_frame"),
-                &case.tensor("in.prompt_embeds"),
-                None,
-            )
+            .denoise(&mut state, &x, &t, case.config("/start_frame"), &case.tensor("in.prompt_embeds"), None)
             .unwrap();
         if let Some(allowed) = case.optional::<f64>("/ref_bf16_vs_fp32_meanabs") {
-            let error = |to: &str| {
-                (&flow - case.tensor(to).to_kind(Kind::Float))
-                    .abs()
-                    .mean(Kind::Double)
-                    .double_value(&[])
-            };
+            let error =
+                |to: &str| (&flow - case.tensor(to).to_kind(Kind::Float)).abs().mean(Kind::Double).double_value(&[]);
             let (to_reference, to_exact) = (error("out.flow"), error("mid.flow_fp32"));
             eprintln!(
                 "       bf16 mean error {to_reference:.2e} to the reference's bf16, {to_exact:.2e} to fp32 (its own: {allowed:.2e})"
@@ -113,9 +82,7 @@ pub(crate) fn rolling(case: &mut Case) {
         let window = Window {
             capacity: case.config("/cache_frames"),
             sink: case.config("/sink_size"),
-            attention: case
-                .config::<Option<i64>>("/local_attn_size")
-                .filter(|&n| n > 0),
+            attention: case.config::<Option<i64>>("/local_attn_size").filter(|&n| n > 0),
         };
         let mut state = state(case, &model, window);
         let prompt = case.tensor("in.prompt_embeds");
@@ -126,23 +93,14 @@ pub(crate) fn rolling(case: &mut Case) {
         for (b, &start) in starts.iter().enumerate() {
             for (c, &t) in timesteps.iter().enumerate() {
                 let x = case.tensor(&format!("in.b{b}.c{c}.x"));
-                let flow = model
-                    .denoise(&mut state, &x, &vec![t; frames(&x)], start, &prompt, None)
-                    .unwrap();
+                let flow = model.denoise(&mut state, &x, &vec![t; frames(&x)], start, &prompt, None).unwrap();
                 case.check(&format!("out.b{b}.c{c}.flow"), &flow);
             }
             let per_frame = state.tokens_per_frame();
-            assert_eq!(
-                state.ends(),
-                (ends[b][0] * per_frame, ends[b][1] * per_frame),
-                "ends after block {b}"
-            );
+            assert_eq!(state.ends(), (ends[b][0] * per_frame, ends[b][1] * per_frame), "ends after block {b}");
         }
         case.check("out.final_k0", &state.layer(0).k);
-        case.check(
-            "out.final_v_last",
-            &state.layer(model.config().layers - 1).v,
-        );
+        case.check("out.final_v_last", &state.layer(model.config().layers - 1).v);
     }
 }
 
@@ -157,29 +115,17 @@ pub(crate) fn recompute(case: &mut Case) {
         for whole in [true, false] {
             let mut state = state(case, &model, Window::of(case.config("/cache_frames")));
             if whole {
-                let flow = model
-                    .recompute_with_flow(&mut state, &context, clean, group, &prompt)
-                    .unwrap();
+                let flow = model.recompute_with_flow(&mut state, &context, clean, group, &prompt).unwrap();
                 case.check("out.ctx_flow", &flow);
             } else {
-                model
-                    .recompute(&mut state, &context, clean, group, &prompt)
-                    .unwrap();
+                model.recompute(&mut state, &context, clean, group, &prompt).unwrap();
             }
             let tokens = frames(&context) as i64 * state.tokens_per_frame();
             case.check("out.k0", &state.layer(0).k.narrow(1, 0, tokens));
-            case.check(
-                "out.v_last",
-                &state
-                    .layer(model.config().layers - 1)
-                    .v
-                    .narrow(1, 0, tokens),
-            );
+            case.check("out.v_last", &state.layer(model.config().layers - 1).v.narrow(1, 0, tokens));
             for (i, t) in [(1, first), (2, second)] {
                 let x = case.tensor(&format!("in.x{i}"));
-                let flow = model
-                    .denoise(&mut state, &x, &vec![t; frames(&x)], start, &prompt, None)
-                    .unwrap();
+                let flow = model.denoise(&mut state, &x, &vec![t; frames(&x)], start, &prompt, None).unwrap();
                 case.check(&format!("out.flow{i}"), &flow);
             }
         }
@@ -191,11 +137,8 @@ pub(crate) fn prompt_change(case: &mut Case) {
         let mut state = state(case, &model, Window::of(case.config("/cache_frames")));
         let x = case.tensor("in.x");
         let t = vec![case.config::<f64>("/t"); frames(&x)];
-        let call = |prompt: &str, state: &mut DitState| {
-            model
-                .denoise(state, &x, &t, 0, &case.tensor(prompt), None)
-                .unwrap()
-        };
+        let call =
+            |prompt: &str, state: &mut DitState| model.denoise(state, &x, &t, 0, &case.tensor(prompt), None).unwrap();
         let a = call("in.prompt_embeds_A", &mut state);
         let stale = call("in.prompt_embeds_B", &mut state);
         state.reset_prompt();
@@ -212,20 +155,11 @@ pub(crate) fn kv_bias(case: &mut Case) {
         let prompt = case.tensor("in.prompt_embeds");
         let mut state = state(case, &model, Window::of(case.config("/cache_frames")));
         for bias in case.config::<Vec<f64>>("/biases") {
-            model
-                .recompute(&mut state, &case.tensor("in.context"), 0.0, block, &prompt)
-                .unwrap();
+            model.recompute(&mut state, &case.tensor("in.context"), 0.0, block, &prompt).unwrap();
             let x = case.tensor("in.x");
             let t = vec![case.config::<f64>("/t"); frames(&x)];
             let flow = model
-                .denoise(
-                    &mut state,
-                    &x,
-                    &t,
-                    case.config("/start_frame"),
-                    &prompt,
-                    Some(KvBias { bias, block }),
-                )
+                .denoise(&mut state, &x, &t, case.config("/start_frame"), &prompt, Some(KvBias { bias, block }))
                 .unwrap();
             case.check(&format!("out.flow_bias{bias}"), &flow);
         }
@@ -243,53 +177,25 @@ pub(crate) fn primitives(case: &mut Case) {
     assert_eq!(time, 1);
     let (rows, columns) = (height / patch_h, width / patch_w);
     let head_dim: i64 = case.config("/head_dim");
-    assert_eq!(
-        rope::split(head_dim).to_vec(),
-        case.config::<Vec<i64>>("/rope_split_complex")
-    );
+    assert_eq!(rope::split(head_dim).to_vec(), case.config::<Vec<i64>>("/rope_split_complex"));
     for name in case.names("out.rope_start") {
         let start: i64 = name["out.rope_start".len()..].parse().unwrap();
         let q = case.tensor("in.q");
-        let grid = rope::Grid {
-            start,
-            frames: q.size()[1] / (rows * columns),
-            rows,
-            columns,
-        };
+        let grid = rope::Grid { start, frames: q.size()[1] / (rows * columns), rows, columns };
         let table = rope::table(grid, head_dim, Device::Cpu).unwrap();
         case.check(&name, &rope::rotate(&q, &table).unwrap());
     }
     // The grid of this one is in its name: f, h, w and the start.
     for name in case.names("out.rope128_") {
-        let numbers: Vec<i64> = name["out.rope128_".len()..]
-            .split(|c: char| !c.is_ascii_digit())
-            .filter_map(|n| n.parse().ok())
-            .collect();
-        let &[frames, rows, columns, start] = numbers.as_slice() else {
-            panic!("{name} does not name a grid")
-        };
+        let numbers: Vec<i64> =
+            name["out.rope128_".len()..].split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        let &[frames, rows, columns, start] = numbers.as_slice() else { panic!("{name} does not name a grid") };
         let q = case.tensor("in.q128");
-        let table = rope::table(
-            rope::Grid {
-                start,
-                frames,
-                rows,
-                columns,
-            },
-            q.size()[3],
-            Device::Cpu,
-        )
-        .unwrap();
+        let table = rope::table(rope::Grid { start, frames, rows, columns }, q.size()[3], Device::Cpu).unwrap();
         case.check(&name, &rope::rotate(&q, &table).unwrap());
     }
     let (x, weight) = (case.tensor("in.rms_x"), case.tensor("in.rms_w"));
     case.check("out.rms", &rms_norm(&x, &weight).unwrap());
-    let normed = x.layer_norm(
-        [x.size()[2]],
-        None::<&Tensor>,
-        None,
-        krea_wan::dit::EPS,
-        true,
-    );
+    let normed = x.layer_norm([x.size()[2]], None::<&Tensor>, None, krea_wan::dit::EPS, true);
     case.check("out.layernorm_eps1e-6", &normed);
 }

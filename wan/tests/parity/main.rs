@@ -22,13 +22,7 @@ fn folder() -> PathBuf {
     let given = std::env::var_os("KREA_PARITY_DIR").map(PathBuf::from);
     // cargo runs tests in the package's folder; a relative name is meant from the workspace's.
     let from_root = |path: PathBuf| {
-        if path.exists() {
-            path
-        } else {
-            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-                .join("..")
-                .join(path)
-        }
+        if path.exists() { path } else { PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path) }
     };
     given.map_or_else(beside, from_root)
 }
@@ -57,10 +51,11 @@ fn run(case: &mut Case, kind: &str) {
 
 #[test]
 fn every_case_of_the_manifest() {
+    // More threads than idle cores make the tiny tensors of a parity folder slow, not fast.
+    tch::set_num_threads(1);
     let folder = folder();
     let path = folder.join("manifest.json");
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let manifest: Manifest = serde_json::from_str(&text).expect("manifest.json is readable");
     assert!(!manifest.cases.is_empty(), "the manifest has no cases");
     let only = std::env::var("KREA_PARITY_CASE").ok();
@@ -85,10 +80,5 @@ fn every_case_of_the_manifest() {
         }
     }
     assert!(count > 0, "no case is named {only:?}");
-    assert!(
-        failed.is_empty(),
-        "{} of {count} cases failed: {}",
-        failed.len(),
-        failed.join(", ")
-    );
+    assert!(failed.is_empty(), "{} of {count} cases failed: {}", failed.len(), failed.join(", "));
 }

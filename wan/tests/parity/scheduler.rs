@@ -22,30 +22,14 @@ struct Schedule {
 pub(crate) fn scheduler(case: &mut Case) {
     for shift in case.config::<Vec<f64>>("/shifts") {
         let scheduler = Scheduler::new(shift).unwrap();
-        assert_eq!(
-            scheduler.timesteps().len(),
-            case.config::<usize>("/num_train_timesteps")
-        );
-        case.check(
-            &format!("out.sigmas.shift{shift}"),
-            &Tensor::from_slice(scheduler.sigmas()),
-        );
-        case.check(
-            &format!("out.timesteps.shift{shift}"),
-            &Tensor::from_slice(scheduler.timesteps()),
-        );
+        assert_eq!(scheduler.timesteps().len(), case.config::<usize>("/num_train_timesteps"));
+        case.check(&format!("out.sigmas.shift{shift}"), &Tensor::from_slice(scheduler.sigmas()));
+        case.check(&format!("out.timesteps.shift{shift}"), &Tensor::from_slice(scheduler.timesteps()));
     }
     let scheduler = Scheduler::new(case.config("/add_noise_shift")).unwrap();
     let t: Vec<f64> = Vec::try_from(case.tensor("in.t").to_kind(Kind::Double)).unwrap();
-    let (clean, noise, flow) = (
-        case.tensor("in.x0"),
-        case.tensor("in.noise"),
-        case.tensor("in.flow"),
-    );
-    case.check(
-        "out.add_noise",
-        &scheduler.add_noise(&clean, &noise, &t).unwrap(),
-    );
+    let (clean, noise, flow) = (case.tensor("in.x0"), case.tensor("in.noise"), case.tensor("in.flow"));
+    case.check("out.add_noise", &scheduler.add_noise(&clean, &noise, &t).unwrap());
     case.check("out.x0_pred", &scheduler.clean(&noise, &flow, &t).unwrap());
     let entries: Vec<i64> = t.iter().map(|&t| scheduler.entry(t) as i64).collect();
     case.check("out.timestep_id", &Tensor::from_slice(&entries));
@@ -54,10 +38,7 @@ pub(crate) fn scheduler(case: &mut Case) {
     let lists: Schedules = serde_json::from_str(&text).unwrap();
     assert!(!lists.schedules.is_empty());
     for list in lists.schedules {
-        let made = Scheduler::new(list.shift)
-            .unwrap()
-            .steps(list.steps, list.strength)
-            .unwrap();
+        let made = Scheduler::new(list.shift).unwrap().steps(list.steps, list.strength).unwrap();
         assert_eq!(made.len(), list.timesteps.len());
         for (a, b) in made.iter().zip(&list.timesteps) {
             let allowed = case.tolerance().atol + case.tolerance().rtol * b.abs();

@@ -52,38 +52,20 @@ impl Value {
             return None;
         };
         let items = items.borrow();
-        items
-            .iter()
-            .find(|(k, _)| matches!(k, Value::Str(k) if &**k == key))
-            .map(|(_, v)| v.clone())
+        items.iter().find(|(k, _)| matches!(k, Value::Str(k) if &**k == key)).map(|(_, v)| v.clone())
     }
 
     fn ints(&self) -> Option<Vec<i64>> {
         let Value::Tuple(items) = self else {
             return None;
         };
-        items
-            .iter()
-            .map(|item| {
-                if let Value::Int(n) = item {
-                    Some(*n)
-                } else {
-                    None
-                }
-            })
-            .collect()
+        items.iter().map(|item| if let Value::Int(n) = item { Some(*n) } else { None }).collect()
     }
 }
 
 /// Runs a pickle of protocol 2 to 4 and returns what it leaves behind.
 pub(super) fn run(bytes: &[u8]) -> Result<Value, String> {
-    Machine {
-        bytes,
-        at: 0,
-        stack: Vec::new(),
-        memo: HashMap::new(),
-    }
-    .run()
+    Machine { bytes, at: 0, stack: Vec::new(), memo: HashMap::new() }.run()
 }
 
 struct Machine<'a> {
@@ -133,11 +115,7 @@ impl<'a> Machine<'a> {
                     self.stack.push(Value::Tuple(Rc::new(items)));
                 }
                 0x85..=0x87 => {
-                    let from = self
-                        .stack
-                        .len()
-                        .checked_sub((opcode - 0x84).into())
-                        .ok_or("the stack is empty")?;
+                    let from = self.stack.len().checked_sub((opcode - 0x84).into()).ok_or("the stack is empty")?;
                     let items = self.stack.split_off(from);
                     self.stack.push(Value::Tuple(Rc::new(items)));
                 }
@@ -191,43 +169,29 @@ impl<'a> Machine<'a> {
                 b'b' => {
                     self.pop()?;
                     if !matches!(self.stack.last(), Some(Value::Dict(_))) {
-                        return Err(
-                            "it sets the state of something that is not a dictionary".into()
-                        );
+                        return Err("it sets the state of something that is not a dictionary".into());
                     }
                 }
                 other => {
-                    return Err(format!(
-                        "it holds the pickle instruction 0x{other:02x}, which no state dict needs"
-                    ));
+                    return Err(format!("it holds the pickle instruction 0x{other:02x}, which no state dict needs"));
                 }
             }
         }
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let end = self
-            .at
-            .checked_add(count)
-            .filter(|&end| end <= self.bytes.len())
-            .ok_or("it ends too early")?;
+        let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len()).ok_or("it ends too early")?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        self.take(N)?
-            .try_into()
-            .map_err(|_| "it ends too early".to_owned())
+        self.take(N)?.try_into().map_err(|_| "it ends too early".to_owned())
     }
 
     fn length(&mut self, bytes: usize) -> Result<usize, String> {
-        Ok(self
-            .take(bytes)?
-            .iter()
-            .rev()
-            .fold(0, |value, &byte| value << 8 | usize::from(byte)))
+        Ok(self.take(bytes)?.iter().rev().fold(0, |value, &byte| value << 8 | usize::from(byte)))
     }
 
     fn int(&mut self, bytes: usize) -> Result<(), String> {
@@ -252,35 +216,25 @@ impl<'a> Machine<'a> {
 
     fn string(&mut self, length_bytes: usize) -> Result<(), String> {
         let length = self.length(length_bytes)?;
-        let text =
-            std::str::from_utf8(self.take(length)?).map_err(|_| "a text that is not UTF-8")?;
+        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "a text that is not UTF-8")?;
         self.stack.push(Value::Str(text.into()));
         Ok(())
     }
 
     fn line(&mut self) -> Result<String, String> {
         let rest = &self.bytes[self.at..];
-        let length = rest
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .ok_or("it ends too early")?;
+        let length = rest.iter().position(|&byte| byte == b'\n').ok_or("it ends too early")?;
         let line = String::from_utf8_lossy(&rest[..length]).into_owned();
         self.at += length + 1;
         Ok(line)
     }
 
     fn pop(&mut self) -> Result<Value, String> {
-        self.stack
-            .pop()
-            .ok_or_else(|| "the stack is empty".to_owned())
+        self.stack.pop().ok_or_else(|| "the stack is empty".to_owned())
     }
 
     fn to_mark(&mut self) -> Result<Vec<Value>, String> {
-        let mark = self
-            .stack
-            .iter()
-            .rposition(|value| matches!(value, Value::Mark))
-            .ok_or("a mark is missing")?;
+        let mark = self.stack.iter().rposition(|value| matches!(value, Value::Mark)).ok_or("a mark is missing")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(items)
@@ -293,11 +247,7 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, key: usize) -> Result<(), String> {
-        let value = self
-            .memo
-            .get(&key)
-            .ok_or("it recalls what it never stored")?
-            .clone();
+        let value = self.memo.get(&key).ok_or("it recalls what it never stored")?.clone();
         self.stack.push(value);
         Ok(())
     }
@@ -330,12 +280,7 @@ impl<'a> Machine<'a> {
             return Err("a persistent id that is not a tuple".into());
         };
         match id.as_slice() {
-            [
-                Value::Str(tag),
-                Value::StorageType(kind),
-                Value::Str(key),
-                ..,
-            ] if &**tag == "storage" => {
+            [Value::Str(tag), Value::StorageType(kind), Value::Str(key), ..] if &**tag == "storage" => {
                 self.stack.push(Value::Storage(kind.clone(), key.clone()));
                 Ok(())
             }
@@ -354,16 +299,7 @@ impl<'a> Machine<'a> {
         let result = match (callable, arguments.as_slice()) {
             (Callable::OrderedDict, []) => Value::Dict(Dict::default()),
             (Callable::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => tensor.clone(),
-            (
-                Callable::RebuildTensor,
-                [
-                    Value::Storage(storage, key),
-                    Value::Int(offset),
-                    shape,
-                    strides,
-                    ..,
-                ],
-            ) => {
+            (Callable::RebuildTensor, [Value::Storage(storage, key), Value::Int(offset), shape, strides, ..]) => {
                 let (Some(shape), Some(strides)) = (shape.ints(), strides.ints()) else {
                     return Err("a tensor whose shape is not made of numbers".into());
                 };
@@ -376,9 +312,7 @@ impl<'a> Machine<'a> {
                 }))
             }
             (callable, _) => {
-                return Err(format!(
-                    "it calls {callable:?} with other arguments than torch does"
-                ));
+                return Err(format!("it calls {callable:?} with other arguments than torch does"));
             }
         };
         self.stack.push(result);
@@ -391,9 +325,7 @@ fn named(module: &str, name: &str) -> Result<Value, String> {
         ("collections", "OrderedDict") => Ok(Value::Name(Callable::OrderedDict)),
         ("torch._utils", "_rebuild_tensor_v2") => Ok(Value::Name(Callable::RebuildTensor)),
         ("torch._utils", "_rebuild_parameter") => Ok(Value::Name(Callable::RebuildParameter)),
-        ("torch" | "torch.storage", kind) if kind.ends_with("Storage") => {
-            Ok(Value::StorageType(kind.into()))
-        }
+        ("torch" | "torch.storage", kind) if kind.ends_with("Storage") => Ok(Value::StorageType(kind.into())),
         _ => Err(format!(
             "it wants to load {module}.{name}; a state dict holds nothing but tensors and plain containers"
         )),

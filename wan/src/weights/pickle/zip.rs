@@ -16,39 +16,27 @@ const LOCAL: u32 = 0x0403_4b50;
 
 fn number<const N: usize>(file: &[u8], at: usize) -> Option<u64> {
     let bytes = file.get(at..at.checked_add(N)?)?;
-    Some(
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
-    )
+    Some(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
 }
 
 impl Archive {
     /// Reads the directory (PKWARE APPNOTE 4.3, with the zip64 records of 4.3.14).
     pub(super) fn read(file: &[u8]) -> Result<Self, String> {
-        Self::parse(file)
-            .ok_or_else(|| "is not a whole zip archive: download it again".to_owned())?
+        Self::parse(file).ok_or_else(|| "is not a whole zip archive: download it again".to_owned())?
     }
 
     fn parse(file: &[u8]) -> Option<Result<Self, String>> {
         let newest = file.len().checked_sub(22)?;
-        let end = (newest.saturating_sub(65_535)..=newest)
-            .rev()
-            .find(|&at| number::<4>(file, at) == Some(END.into()))?;
+        let end =
+            (newest.saturating_sub(65_535)..=newest).rev().find(|&at| number::<4>(file, at) == Some(END.into()))?;
         let (mut count, mut at) = (number::<2>(file, end + 10)?, number::<4>(file, end + 16)?);
-        let locator = end
-            .checked_sub(20)
-            .filter(|&at| number::<4>(file, at) == Some(LOCATOR64.into()));
+        let locator = end.checked_sub(20).filter(|&at| number::<4>(file, at) == Some(LOCATOR64.into()));
         if let Some(locator) = locator {
             let end64 = usize::try_from(number::<8>(file, locator + 8)?).ok()?;
             if number::<4>(file, end64)? != u64::from(END64) {
                 return None;
             }
-            (count, at) = (
-                number::<8>(file, end64.checked_add(32)?)?,
-                number::<8>(file, end64.checked_add(48)?)?,
-            );
+            (count, at) = (number::<8>(file, end64.checked_add(32)?)?, number::<8>(file, end64.checked_add(48)?)?);
         }
         let mut at = usize::try_from(at).ok()?;
         let mut entries = HashMap::new();
@@ -68,9 +56,7 @@ impl Archive {
             zip64(extra, [&mut size, &mut stored, &mut local])?;
             at += 46 + name_len + extra_len + comment_len;
             if method != 0 || stored != size {
-                return Some(Err(format!(
-                    "the entry {name} is compressed, which torch never does"
-                )));
+                return Some(Err(format!("the entry {name} is compressed, which torch never does")));
             }
             let local = usize::try_from(local).ok()?;
             if number::<4>(file, local)? != u64::from(LOCAL) {
@@ -87,9 +73,7 @@ impl Archive {
 
     /// The folder (with its slash) that holds `data.pkl`, and where that lies.
     pub(super) fn pickle(&self) -> Option<(String, Range<usize>)> {
-        self.entries.iter().find_map(|(name, range)| {
-            Some((name.strip_suffix("data.pkl")?.to_owned(), range.clone()))
-        })
+        self.entries.iter().find_map(|(name, range)| Some((name.strip_suffix("data.pkl")?.to_owned(), range.clone())))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Range<usize>> {
