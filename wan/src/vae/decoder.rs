@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::TimeHistory;
 use super::layers::{
-    Caches, CausalConv, FrameConv, Loader, Middle, NormConv, ResBlock, fresh, sizes,
+    Caches, CausalConv, Loader, Middle, NormConv, ResBlock, UpsampleConv, fresh, sizes,
 };
 use crate::Result;
 
@@ -14,7 +14,7 @@ enum Block {
     Res(ResBlock),
     Up {
         time: Option<CausalConv>,
-        conv: FrameConv,
+        conv: UpsampleConv,
     },
 }
 
@@ -42,7 +42,7 @@ impl Decoder {
                     } else {
                         None
                     },
-                    conv: FrameConv::load(loader, &format!("{name}.resample.1"))?,
+                    conv: UpsampleConv::load(loader, &format!("{name}.resample.1"))?,
                 }
             } else {
                 Block::Res(ResBlock::load(loader, &name)?)
@@ -76,7 +76,7 @@ impl Decoder {
                     {
                         x = double_in_time(time, &x, history, caches);
                     }
-                    conv.forward(&double_in_space(&x), 1, 1)
+                    conv.forward(&x)
                 }
             };
         }
@@ -106,12 +106,4 @@ fn double_in_time(
     y.reshape([t, h, w, 2, c])
         .permute([0, 3, 1, 2, 4])
         .reshape([2 * t, h, w, c])
-}
-
-/// Each pixel twice in both directions (nearest neighbour).
-fn double_in_space(x: &Tensor) -> Tensor {
-    let [t, h, w, c] = sizes(x);
-    x.reshape([t, h, 1, w, 1, c])
-        .expand([t, h, 2, w, 2, c], false)
-        .reshape([t, 2 * h, 2 * w, c])
 }

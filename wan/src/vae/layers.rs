@@ -4,7 +4,7 @@
 //! Activations are `[T, H, W, C]`, contiguous: this is channels-last, so that a frame is a row of a
 //! batch for 2D convolutions and the same memory is `[1, C, T, H, W]` for 3D ones.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::layout::channels_last;
 use crate::weights::{Placement, Weight, Weights};
@@ -115,12 +115,18 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// From this many channels on, libtorch's 3D convolution on the CPU is slower than a 2D one over
+/// three frames joined as channels.
+const JOINED_CHANNELS: i64 = 256;
+
 /// Convolution over time and space that sees only the present and the two frames before it.
 #[derive(Debug)]
 pub(crate) struct CausalConv {
+    /// `[O, I, 3, k, k]`, or `[O, 3 I, k, k]` with the oldest frame first.
     weight: Tensor,
     bias: Weight,
     slot: usize,
+    inputs: i64,
     padding: i64,
 }
 
@@ -134,10 +140,17 @@ impl CausalConv {
         let &[o, i, 3, k, _] = loader.shape(&key)?.as_slice() else {
             return Err(loader.error(format!("{key} is not a causal kernel over 3 frames")));
         };
+        let kernel = loader.take(&key, &[o, i, 3, k, k])?;
+        let joined = i >= JOINED_CHANNELS && kernel.device() == Device::Cpu;
         Ok(CausalConv {
-            weight: loader.take_kernel(&key, &[o, i, 3, k, k])?,
+            weight: if joined {
+                channels_last(&kernel.transpose(1, 2).reshape([o, 3 * i, k, k]))
+            } else {
+                channels_last(&kernel)
+            },
             bias: loader.take(&format!("{name}.bias"), &[o])?,
             slot: loader.slot(),
+            inputs: i,
             padding: k / 2,
         })
     }
@@ -146,7 +159,7 @@ impl CausalConv {
         self.slot
     }
 
-    /// Room for `x`-sized input behind its history: fill [`fresh`] of it, then call
+    /// Room for `frames`-sized input behind its history: fill [`fresh`] of it, then call
     /// [`CausalConv::apply`]. This saves the copy that joining the two afterwards would cost.
     ///
     /// The very first frame has no history at all; every other chunk has two frames of it, zeros
@@ -154,18 +167,17 @@ impl CausalConv {
     pub(crate) fn window(&self, frames: [i64; 4], like: &Tensor, caches: &Caches) -> Tensor {
         let [t, h, w, c] = frames;
         let options = (like.kind(), like.device());
-        let past = Self::PAST;
         let history = caches.get(self.slot);
         if history.is_none() && t == 1 {
             return Tensor::empty([1, h, w, c], options);
         }
-        let window = Tensor::empty([past + t, h, w, c], options);
+        let window = Tensor::empty([Self::PAST + t, h, w, c], options);
         let known = history.map_or(0, |frames| frames.size()[0]);
-        if known < past {
-            let _ = window.narrow(0, 0, past - known).zero_();
+        if known < Self::PAST {
+            let _ = window.narrow(0, 0, Self::PAST - known).zero_();
         }
         if let Some(frames) = history {
-            window.narrow(0, past - known, known).copy_(frames);
+            window.narrow(0, Self::PAST - known, known).copy_(frames);
         }
         window
     }
@@ -175,20 +187,21 @@ impl CausalConv {
         let total = window.size()[0];
         let kept = total.min(Self::PAST);
         caches.put(self.slot, window.narrow(0, total - kept, kept).copy());
-        let p = self.padding;
         if total == 1 {
-            // Two of the three taps would meet only zeros.
-            let weight = self.weight.select(2, Self::PAST);
-            let y = window.permute([0, 3, 1, 2]).conv2d(
-                &weight,
-                Some(&*self.bias),
-                [1, 1],
-                [p, p],
-                [1, 1],
-                1,
-            );
-            return y.permute([0, 2, 3, 1]).contiguous();
+            // Two of the three frames of the kernel would meet only zeros.
+            let present = match self.weight.dim() {
+                5 => self.weight.select(2, Self::PAST),
+                _ => self.weight.narrow(1, Self::PAST * self.inputs, self.inputs),
+            };
+            return conv_frames(window, &present, &self.bias, 1, self.padding);
         }
+        if self.weight.dim() == 4 {
+            let t = total - Self::PAST;
+            let frames: Vec<Tensor> = (0..=Self::PAST).map(|at| window.narrow(0, at, t)).collect();
+            let joined = Tensor::cat(&frames, -1);
+            return conv_frames(&joined, &self.weight, &self.bias, 1, self.padding);
+        }
+        let p = self.padding;
         let y = as_volume(window).conv3d(
             &self.weight,
             Some(&*self.bias),
@@ -206,6 +219,15 @@ impl CausalConv {
         fresh(&window, x.size()[0]).copy_(x);
         self.apply(&window, caches)
     }
+}
+
+/// A 2D convolution of each frame of `x [T, H, W, I]`.
+fn conv_frames(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: i64) -> Tensor {
+    let (s, p) = ([stride, stride], [padding, padding]);
+    x.permute([0, 3, 1, 2])
+        .conv2d(weight, Some(bias), s, p, [1, 1], 1)
+        .permute([0, 2, 3, 1])
+        .contiguous()
 }
 
 /// The last `t` frames of a window: those that its caller fills.
@@ -280,14 +302,57 @@ impl FrameConv {
 
     /// `x [T, H, W, I]` to `[T, H', W', O]`.
     pub(crate) fn forward(&self, x: &Tensor, stride: i64, padding: i64) -> Tensor {
+        conv_frames(x, &self.weight, &self.bias, stride, padding)
+    }
+}
+
+/// Nearest-neighbour doubling in space followed by a 3x3 convolution, as one transposed
+/// convolution.
+///
+/// Where a kernel meets the same pixel twice its weights can be added beforehand. That leaves a
+/// 4x4 kernel of stride 2, with 16 products for each four pixels of output instead of 36.
+#[derive(Debug)]
+pub(crate) struct UpsampleConv {
+    /// `[I, O, 4, 4]`.
+    weight: Tensor,
+    bias: Weight,
+}
+
+impl UpsampleConv {
+    /// `weight [O, I, 3, 3]`.
+    pub(crate) fn load(loader: &mut Loader, name: &str) -> Result<Self> {
+        let key = format!("{name}.weight");
+        let &[o, i, 3, 3] = loader.shape(&key)?.as_slice() else {
+            return Err(loader.error(format!("{key} is not a 3x3 convolution")));
+        };
+        let kernel = loader.take(&key, &[o, i, 3, 3])?;
+        // Which of the three weights each of the four sums: out[2i] sees x[i-1], x[i], x[i] and
+        // out[2i+1] sees x[i], x[i], x[i+1].
+        let sums = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]].concat();
+        let sums = Tensor::from_slice(&sums)
+            .reshape([4, 3])
+            .to_kind(Kind::Float)
+            .to_device(kernel.device());
+        let summed = sums
+            .matmul(&kernel.to_kind(Kind::Float))
+            .matmul(&sums.transpose(0, 1));
+        Ok(UpsampleConv {
+            weight: channels_last(&summed.transpose(0, 1).to_kind(kernel.kind())),
+            bias: loader.take(&format!("{name}.bias"), &[o])?,
+        })
+    }
+
+    /// `x [T, H, W, I]` to `[T, 2H, 2W, O]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         x.permute([0, 3, 1, 2])
-            .conv2d(
+            .conv_transpose2d(
                 &self.weight,
                 Some(&*self.bias),
-                [stride, stride],
-                [padding, padding],
+                [2, 2],
                 [1, 1],
+                [0, 0],
                 1,
+                [1, 1],
             )
             .permute([0, 2, 3, 1])
             .contiguous()
@@ -334,6 +399,8 @@ impl PixelLinear {
 #[derive(Debug)]
 pub(crate) struct ChannelNorm {
     gamma: Weight,
+    /// `sqrt(C) * gamma`.
+    scaled_gamma: Tensor,
 }
 
 impl ChannelNorm {
@@ -342,16 +409,27 @@ impl ChannelNorm {
         let key = format!("{name}.gamma");
         let mut shape = vec![1; loader.shape(&key)?.len()];
         shape[0] = channels;
+        let gamma = loader.take(&key, &shape)?.view(&[channels]);
+        let scaled = gamma.to_kind(Kind::Float) * (channels as f64).sqrt();
         Ok(ChannelNorm {
-            gamma: loader.take(&key, &shape)?.view(&[channels]),
+            scaled_gamma: scaled.to_kind(gamma.kind()),
+            gamma,
         })
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        // The floor of the reference's norm, as the mean square that it means.
         let channels = self.gamma.size()[0];
-        let eps = 1e-24 / channels as f64;
-        x.rms_norm([channels], Some(&*self.gamma), eps)
+        if x.device() != Device::Cpu {
+            // The floor of the reference's norm, as the mean square that it means.
+            let eps = 1e-24 / channels as f64;
+            return x.rms_norm([channels], Some(&*self.gamma), eps);
+        }
+        // libtorch has no fused kernel here, and its composition of one is several times slower.
+        let floor = if x.kind() == Kind::Half { 1e-7 } else { 1e-12 };
+        let norm = x
+            .norm_scalaropt_dim(2.0, [-1i64].as_slice(), true)
+            .clamp_min_(floor);
+        (x / norm).g_mul_(&self.scaled_gamma)
     }
 }
 
@@ -366,7 +444,7 @@ impl NormConv {
     pub(crate) fn load(loader: &mut Loader, norm: &str, conv: &str) -> Result<Self> {
         let conv = CausalConv::load(loader, conv)?;
         Ok(NormConv {
-            norm: ChannelNorm::load(loader, norm, conv.weight.size()[1])?,
+            norm: ChannelNorm::load(loader, norm, conv.inputs)?,
             conv,
         })
     }
