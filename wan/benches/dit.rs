@@ -42,20 +42,30 @@ fn main() {
     };
     tch::set_num_threads(options.number("threads"));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let arguments = ["size", "layers", "dtype", "device", "threads", "width", "height", "latents"].map(|name| (name, options.get(name)));
+    let arguments = ["size", "layers", "dtype", "device", "threads", "width", "height", "latents"]
+        .map(|name| (name, options.get(name)));
     let Some(mut peer) = Peer::start("wan_dit.py", folder.path(), &arguments) else { return };
 
     let before = anonymous();
     let clock = Instant::now();
-    let weights = Weights::open(folder.path().join("dit.safetensors"), Layout::Dit).expect("the peer's weights can be read");
+    let weights =
+        Weights::open(folder.path().join("dit.safetensors"), Layout::Dit).expect("the peer's weights can be read");
     let bytes = weights.stored_bytes();
-    let dit = Dit::load(weights, DitOptions::default(), Placement { device, kind }).expect("the peer's weights are complete");
+    let dit =
+        Dit::load(weights, DitOptions::default(), Placement { device, kind }).expect("the peer's weights are complete");
     let loaded = clock.elapsed();
     let after = anonymous();
-    let growth = after.zip(before).map_or_else(|| "?".to_owned(), |(after, before)| (after.saturating_sub(before)).to_string());
-    eprintln!("loaded {:.2} GB in {:.3} s; memory outside of the file grew by {growth} MB", bytes as f64 / 1e9, loaded.as_secs_f64());
+    let growth =
+        after.zip(before).map_or_else(|| "?".to_owned(), |(after, before)| (after.saturating_sub(before)).to_string());
+    eprintln!(
+        "loaded {:.2} GB in {:.3} s; memory outside of the file grew by {growth} MB",
+        bytes as f64 / 1e9,
+        loaded.as_secs_f64()
+    );
 
-    let saved = Weights::open(folder.path().join("call.safetensors"), Layout::Plain).and_then(Weights::into_tensors).expect("the peer's call can be read");
+    let saved = Weights::open(folder.path().join("call.safetensors"), Layout::Plain)
+        .and_then(Weights::into_tensors)
+        .expect("the peer's call can be read");
     let latents = saved["latents"].transpose(1, 2).contiguous();
     let expected = saved["flow"].to_kind(Kind::Float).transpose(1, 2);
     let frames: i64 = options.number("latents");
@@ -88,4 +98,33 @@ fn main() {
         options.get("threads")
     );
     compare(&what, options.number("rounds"), &mut peer, || call().0);
+    let around = around_the_arithmetic(dit.config().layers);
+    let whole = call().0;
+    println!(
+        "| everything around the arithmetic, at most, of a call of {whole:.2} s | | {around:.4} | {:.4} |",
+        around / whole
+    );
+}
+
+/// Seconds that a call of so many layers spends outside of arithmetic, at most: what a layer of the
+/// tiny model costs, in which next to nothing is computed, libtorch's own dispatch included.
+fn around_the_arithmetic(layers: usize) -> f64 {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/data/dit_krea_prefixed.safetensors");
+    let weights = Weights::open(path, Layout::Dit).expect("the parity folder is there");
+    let options = DitOptions { heads: Some(2), text_len: Some(16), fp8: false };
+    let dit = Dit::load(weights, options, Placement::CPU_F32).expect("the tiny model loads");
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(1);
+    let mut state = dit.state(Window::of(1), 2, 2).expect("one token");
+    let x = Tensor::zeros([1, 1, 16, 2, 2], (Kind::Float, Device::Cpu));
+    let prompt = Tensor::zeros([1, 16, 48], (Kind::Float, Device::Cpu));
+    let mut times: Vec<f64> = (0..200)
+        .map(|_| {
+            let clock = Instant::now();
+            dit.denoise(&mut state, &x, &[500.0], 0, &prompt, None).expect("the call fits");
+            clock.elapsed().as_secs_f64()
+        })
+        .collect();
+    tch::set_num_threads(threads);
+    peer::median(&mut times) / dit.config().layers as f64 * layers as f64
 }

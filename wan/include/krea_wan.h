@@ -42,8 +42,15 @@ typedef int32_t (*krea_wan_progress)(void *user, uint64_t block, uint32_t done, 
 uint32_t krea_wan_abi_version(void);
 
 /* JSON: {"files": {"dit", "vae" | "taehv", "text", "tokenizer"}, "device", "precision", "fp8", "text_on_cpu",
-   "threads", "heads", "text_len"}; all but "files" are optional, unknown names are refused. */
+   "threads", "heads", "text_len", "fit": {"width", "height", "block", "window", "input", "sessions"}}; all but "files"
+   are optional, unknown names are refused. With "fit", models that do not fit the free memory are refused. */
 int32_t krea_wan_models_open(const uint8_t *json, size_t json_len, krea_wan_models **out, krea_wan_error *error);
+
+/* Of the same JSON with its "fit": {"parts": {name: bytes}, "total": bytes, "free": bytes or null}. Loads nothing. */
+int32_t krea_wan_plan(const uint8_t *json, size_t json_len, uint8_t *text, size_t capacity, size_t *written,
+                      krea_wan_error *error);
+
+/* Device and precisions in use, in words. */
 int32_t krea_wan_models_describe(const krea_wan_models *models, uint8_t *text, size_t capacity, size_t *written,
                                  krea_wan_error *error);
 void krea_wan_models_close(krea_wan_models *models);

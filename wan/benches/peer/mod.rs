@@ -10,7 +10,8 @@ pub struct Options(Vec<(&'static str, String)>);
 impl Options {
     /// Reads the command line; an unknown name is refused.
     pub fn parse(defaults: &[(&'static str, &str)]) -> Self {
-        let mut options: Vec<(&'static str, String)> = defaults.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let mut options: Vec<(&'static str, String)> =
+            defaults.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         // cargo itself passes `--bench`.
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
         while let Some(name) = arguments.next() {
@@ -42,7 +43,8 @@ impl Peer {
     /// Starts `benches/peers/{script}` on a folder; `None`, said aloud, if there is no Python for it.
     pub fn start(script: &str, folder: &Path, arguments: &[(&str, &str)]) -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let python = std::env::var_os("KREA_PEER_PYTHON").map_or_else(|| root.join(".deps/peers/bin/python"), PathBuf::from);
+        let python =
+            std::env::var_os("KREA_PEER_PYTHON").map_or_else(|| root.join(".deps/peers/bin/python"), PathBuf::from);
         if !python.exists() {
             eprintln!("SKIP {script}: no peer at {} (benches/wan.sh makes it)", python.display());
             return None;
