@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p krea-wan --bench dit [-- --size 1.3B --dtype bfloat16 --rounds 5 ..]`.
 
-#[allow(unreachable_pub, dead_code)]
+// A bench's table is what it is run for.
+#[allow(unreachable_pub, clippy::print_stdout)]
 mod peer;
 
 use std::time::Instant;
@@ -21,7 +22,6 @@ fn anonymous() -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes / 1024)
 }
 
-#[allow(clippy::print_stdout)]
 fn main() {
     let options = Options::parse(&[
         ("size", "1.3B"),
@@ -100,10 +100,8 @@ fn main() {
     compare(&what, options.number("rounds"), &mut peer, || call().0);
     let around = around_the_arithmetic(dit.config().layers);
     let whole = call().0;
-    println!(
-        "| everything around the arithmetic, at most, of a call of {whole:.2} s | | {around:.4} | {:.4} |",
-        around / whole
-    );
+    let share = around / whole;
+    peer::row(&format!("| everything around the arithmetic, at most, of a call of {whole:.2} s | | {around:.4} | {share:.4} |"));
 }
 
 /// Seconds that a call of so many layers spends outside of arithmetic, at most: what a layer of the
@@ -121,7 +119,7 @@ fn around_the_arithmetic(layers: usize) -> f64 {
     let mut times: Vec<f64> = (0..200)
         .map(|_| {
             let clock = Instant::now();
-            dit.denoise(&mut state, &x, &[500.0], 0, &prompt, None).expect("the call fits");
+            let _ = dit.denoise(&mut state, &x, &[500.0], 0, &prompt, None).expect("the call fits");
             clock.elapsed().as_secs_f64()
         })
         .collect();

@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p krea-wan --bench vae [-- --dtype bfloat16|float32 --rounds N --threads N]`.
 
-#[allow(unreachable_pub, dead_code)]
+// A bench's table is what it is run for.
+#[allow(unreachable_pub, dead_code, clippy::print_stdout)]
 mod peer;
 
 use std::time::Instant;
@@ -14,7 +15,6 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 use peer::{Options, Peer, compare};
 
-#[allow(clippy::print_stdout)]
 fn main() {
     let options = Options::parse(&[
         ("dtype", "bfloat16"),

@@ -107,5 +107,10 @@ pub fn compare(what: &str, rounds: usize, peer: &mut Peer, mut own: impl FnMut()
         ours.push(b);
         ratios.push(b / a);
     }
-    println!("| {what} | {:.3} | {:.3} | {:.3} |", median(&mut theirs), median(&mut ours), median(&mut ratios));
+    row(&format!("| {what} | {:.3} | {:.3} | {:.3} |", median(&mut theirs), median(&mut ours), median(&mut ratios)));
+}
+
+/// Prints a row of the table.
+pub fn row(text: &str) {
+    println!("{text}");
 }

@@ -47,9 +47,7 @@ struct Shared {
 
 // SAFETY: after loading, weights are only read; libtorch's operators may read one tensor from
 // several threads at a time, and its reference counts are atomic.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Models {}
 
 /// One generation.
 pub struct SessionHandle {
@@ -62,10 +60,6 @@ struct Owned {
     /// Keeps the models alive and lends them to `krea_wan_session_prompt`.
     models: Arc<Shared>,
 }
-
-// SAFETY: a session's own tensors are reached through the handle's mutex only, from one thread at
-// a time; the models that it shares are read-only, as said above.
-unsafe impl Send for Owned {}
 
 /// Packed RGB frames of the caller.
 #[repr(C)]

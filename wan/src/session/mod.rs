@@ -138,11 +138,12 @@ impl Session {
         }
         let padded =
             embedding.f_to_kind(Kind::Float)?.f_constant_pad_nd([0, 0, 0, config.text_len - embedding.size()[1]])?;
-        self.prompt.change(padded, steps, self.settings.compat)?;
         if self.block == 0 {
+            // Nothing has been made with the prompt before, so there is nothing to change from.
+            self.prompt = Prompt::default();
             self.dit.reset_prompt();
         }
-        Ok(())
+        self.prompt.change(padded, steps, self.settings.compat)
     }
 
     /// Changes the seed from the next block on.

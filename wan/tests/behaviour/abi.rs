@@ -109,6 +109,31 @@ fn blocks_are_those_of_the_library() {
 }
 
 #[test]
+fn prompts_are_cleaned_tokenized_and_embedded() {
+    let files = serde_json::json!({
+        "dit": tiny::path("dit_krea_prefixed.safetensors"),
+        "taehv": tiny::path("taehv_weights.safetensors"),
+        "text": tiny::path("umt5_wan.safetensors"),
+        "tokenizer": tiny::path("tokenizer_tiny.json"),
+    });
+    let json = serde_json::json!({ "files": files, "device": "cpu", "precision": "fp32", "threads": 1, "heads": 2, "text_len": 16 });
+    let models = open_models(&json.to_string()).unwrap();
+    let made = |text: &str| {
+        let session = open_session(models, 1);
+        // SAFETY: all pointers live through the call.
+        ok(|e| unsafe { krea_wan_session_prompt(session, text.as_ptr(), text.len(), 1, e) });
+        let rgb = next(session, INPUT_NONE, None, None, null_mut()).unwrap().1;
+        // SAFETY: the handle is not used again.
+        unsafe { krea_wan_session_close(session) };
+        rgb
+    };
+    assert_eq!(made("a  cat &amp; a dog "), made("a cat & a dog"));
+    assert_ne!(made("a cat & a dog"), made("rain over a city"));
+    // SAFETY: the handle is not used again.
+    unsafe { krea_wan_models_close(models) };
+}
+
+#[test]
 fn frames_go_in() {
     let models = tiny_models();
     let session = open_session(models, 1);

@@ -125,6 +125,18 @@ fn tensors_and_views_are_read() {
 }
 
 #[test]
+fn a_pickle_can_be_kept_as_safetensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pth, kept) = (folder.path().join("state.pth"), folder.path().join("state.safetensors"));
+    let state = pickle(dict(&[("model.w", tensor("0", 0, &[3, 2], &[1, 3]))]));
+    std::fs::write(&pth, zip(&[("archive/data.pkl", &state), ("archive/data/0", &storage())], 0)).unwrap();
+    Weights::open(&pth, Layout::Dit).unwrap().save(&kept).unwrap();
+    let read = Weights::open(&kept, Layout::Plain).unwrap().into_tensors().unwrap();
+    assert_eq!(Vec::<f32>::try_from(read["w"].flatten(0, -1)).unwrap(), [0., 3., 1., 4., 2., 5.]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing half written is left");
+}
+
+#[test]
 fn the_averaged_generator_is_found_inside() {
     let inner = |offset| dict(&[("model.w", tensor("0", offset, &[1], &[1]))]);
     let state = dict(&[("step", b"K\x07".to_vec()), ("generator", inner(1)), ("generator_ema", inner(2))]);
