@@ -24,14 +24,8 @@ struct Options {
 
 impl Options {
     fn parse() -> Self {
-        let mut options = Options {
-            dtype: "bfloat16".to_owned(),
-            rounds: 5,
-            threads: 2,
-            width: 320,
-            height: 192,
-            latents: 3,
-        };
+        let mut options =
+            Options { dtype: "bfloat16".to_owned(), rounds: 5, threads: 2, width: 320, height: 192, latents: 3 };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             // What cargo itself passes.
@@ -118,8 +112,8 @@ fn median(values: &mut [f64]) -> f64 {
 fn main() {
     let options = Options::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let python = std::env::var_os("KREA_PEER_PYTHON")
-        .map_or_else(|| root.join(".deps/peers/bin/python"), PathBuf::from);
+    let python =
+        std::env::var_os("KREA_PEER_PYTHON").map_or_else(|| root.join(".deps/peers/bin/python"), PathBuf::from);
     if !python.exists() {
         eprintln!("SKIP vae: no peer at {} (`make peers`)", python.display());
         return;
@@ -129,23 +123,16 @@ fn main() {
     let script = root.join("benches/peers/wan_vae.py");
     let mut peer = Peer::start(&python, &script, folder.path(), &options);
 
-    let place = Placement {
-        device: Device::Cpu,
-        kind: options.kind(),
-    };
-    let weights = Weights::open(folder.path().join("vae.safetensors"), Layout::Vae)
-        .expect("the peer's weights can be read");
+    let place = Placement { device: Device::Cpu, kind: options.kind() };
+    let weights =
+        Weights::open(folder.path().join("vae.safetensors"), Layout::Vae).expect("the peer's weights can be read");
     let vae = Vae::load(weights, place).expect("the peer's weights are complete");
     let decoded = Weights::open(folder.path().join("decoded.safetensors"), Layout::Plain)
         .and_then(Weights::into_tensors)
         .expect("the peer's pictures can be read");
 
     // The peer takes latents in the autoencoder's own scale, ours in the transformer's.
-    let vector = |values: &[f64]| {
-        Tensor::from_slice(values)
-            .to_kind(Kind::Float)
-            .reshape([1, 1, -1, 1, 1])
-    };
+    let vector = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Float).reshape([1, 1, -1, 1, 1]);
     let latents = decoded["latents"].to_kind(Kind::Float).transpose(1, 2);
     let latents = (latents - vector(&LATENT_MEAN)) / vector(&LATENT_STD);
     let decode = || {
@@ -174,10 +161,7 @@ fn main() {
             let own_seconds = decode().0;
             (peer.seconds(), own_seconds)
         };
-        eprintln!(
-            "round {round}: peer {a:.3} s, ours {b:.3} s, ratio {:.3}",
-            b / a
-        );
+        eprintln!("round {round}: peer {a:.3} s, ours {b:.3} s, ratio {:.3}", b / a);
         theirs.push(a);
         ours.push(b);
         ratios.push(b / a);

@@ -7,10 +7,7 @@ use super::entities::unescape_html;
 pub fn clean_prompt(prompt: &str) -> String {
     let repaired = plsfix::fix_text(prompt, None);
     let plain = unescape_html(&unescape_html(&repaired));
-    let words: Vec<&str> = plain
-        .split(is_blank)
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = plain.split(is_blank).filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
 

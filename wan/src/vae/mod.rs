@@ -24,14 +24,14 @@ pub use size::VaeSize;
 
 /// Mean of each latent channel over the training data, in the encoder's own scale.
 pub const LATENT_MEAN: [f64; 16] = [
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
-    -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922,
+    -0.9497, 0.2503, -0.2921,
 ];
 
 /// Standard deviation of each latent channel, likewise.
 pub const LATENT_STD: [f64; 16] = [
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
-    1.6382, 1.1253, 2.8251, 1.9160,
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253,
+    2.8251, 1.9160,
 ];
 
 /// What the decoder's first time upsampling takes for the frame before the present one.
@@ -74,10 +74,7 @@ pub struct DecoderState {
 impl DecoderState {
     /// The start of a stream.
     pub fn new(history: TimeHistory) -> Self {
-        DecoderState {
-            history,
-            ..Self::default()
-        }
+        DecoderState { history, ..Self::default() }
     }
 
     /// Bytes held between calls.
@@ -110,18 +107,11 @@ impl Vae {
         let from_latent = PixelLinear::load(loader, "conv2")?;
         let channels = from_latent.inputs();
         if channels != LATENT_MEAN.len() as i64 || to_moments.outputs() != 2 * channels {
-            return Err(loader.error(format!(
-                "latents of {channels} channels, expected {}",
-                LATENT_MEAN.len()
-            )));
+            return Err(loader.error(format!("latents of {channels} channels, expected {}", LATENT_MEAN.len())));
         }
         weights.finish()?;
         let Placement { device, kind } = place;
-        let vector = |values: &[f64]| {
-            Tensor::from_slice(values)
-                .to_kind(Kind::Float)
-                .to_device(device)
-        };
+        let vector = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Float).to_device(device);
         Ok(Vae {
             encoder,
             to_moments,
@@ -173,11 +163,7 @@ impl Vae {
                 let chunk = pixels.narrow(1, at, length).to_device(self.device);
                 let chunk = activation(&chunk, self.kind);
                 let moments = self.encoder.forward(&chunk, &mut state.caches)?;
-                let mu = self
-                    .to_moments
-                    .forward(&moments)
-                    .narrow(-1, 0, LATENT_MEAN.len() as i64)
-                    .to_kind(Kind::Float);
+                let mu = self.to_moments.forward(&moments).narrow(-1, 0, LATENT_MEAN.len() as i64).to_kind(Kind::Float);
                 latents.push((mu - &self.mean) / &self.std);
                 state.started = true;
                 at += length;
@@ -209,12 +195,7 @@ impl Vae {
             let z = self.from_latent.forward(&z);
             let mut pixels = Vec::new();
             for at in 0..total {
-                let x = self.decoder.forward(
-                    &z.narrow(0, at, 1),
-                    !state.started,
-                    state.history,
-                    &mut state.caches,
-                )?;
+                let x = self.decoder.forward(&z.narrow(0, at, 1), !state.started, state.history, &mut state.caches)?;
                 pixels.push(x.clamp(-1.0, 1.0));
                 state.started = true;
             }

@@ -29,9 +29,7 @@ impl Manifest {
     fn same_values(&self, name: &str) -> Vec<String> {
         let model = |name: &str| name.split('_').next().map(str::to_owned);
         let others = self.weights.iter().filter(|(other, entry)| {
-            other.as_str() != name
-                && model(other) == model(name)
-                && entry.note.contains("same values")
+            other.as_str() != name && model(other) == model(name) && entry.note.contains("same values")
         });
         others.map(|(other, _)| other.clone()).collect()
     }
@@ -136,8 +134,7 @@ impl Case {
 
     /// A setting by its path in the case's `config`, such as `/dit/num_heads`.
     pub(crate) fn config<T: DeserializeOwned>(&self, pointer: &str) -> T {
-        self.optional(pointer)
-            .unwrap_or_else(|| panic!("config has no {pointer}"))
+        self.optional(pointer).unwrap_or_else(|| panic!("config has no {pointer}"))
     }
 
     /// The same, if it is there.
@@ -158,10 +155,7 @@ impl Case {
 
     /// A tensor of the case as it is stored.
     pub(crate) fn tensor(&self, name: &str) -> Tensor {
-        self.tensors
-            .get(name)
-            .unwrap_or_else(|| panic!("no tensor {name}"))
-            .copy()
+        self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}")).copy()
     }
 
     /// The names of the tensors that start so, in order.
@@ -189,19 +183,13 @@ impl Case {
         let worst = error.max().double_value(&[]);
         let beyond = (&error - &allowed).max().double_value(&[]);
         self.worst = self.worst.max(worst);
-        assert!(
-            beyond <= 0.0,
-            "{name} is off by up to {worst:.3e} (allowed {atol:.1e} + {rtol:.1e} of the value)"
-        );
+        assert!(beyond <= 0.0, "{name} is off by up to {worst:.3e} (allowed {atol:.1e} + {rtol:.1e} of the value)");
     }
 
     /// The largest error met; panics if an output of the case was never compared.
     pub(crate) fn finish(self) -> f64 {
         let outputs = self.entry.tensors.iter().filter(|t| t.role == "output");
-        let left: Vec<&str> = outputs
-            .map(|t| t.name.as_str())
-            .filter(|name| !self.checked.contains(*name))
-            .collect();
+        let left: Vec<&str> = outputs.map(|t| t.name.as_str()).filter(|name| !self.checked.contains(*name)).collect();
         assert!(left.is_empty(), "never compared: {}", left.join(", "));
         self.worst
     }
