@@ -56,6 +56,25 @@ impl Options {
     }
 }
 
+/// What one decode took. On a machine with other work, only the processor time says something.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Seconds that passed.
+    wall: f64,
+    /// Seconds of all threads together.
+    cpu: f64,
+}
+
+/// Processor seconds of this process so far: `utime` and `stime` of proc(5), in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+    let ticks = |index: usize| -> f64 {
+        fields.split_whitespace().nth(index).and_then(|field| field.parse().ok()).expect("a number of ticks")
+    };
+    (ticks(11) + ticks(12)) / 100.0
+}
+
 /// The running peer, which decodes once for every line.
 struct Peer {
     child: Child,
@@ -90,10 +109,12 @@ impl Peer {
         line.trim().to_owned()
     }
 
-    fn seconds(&mut self) -> f64 {
+    fn decode(&mut self) -> Cost {
         let input = self.child.stdin.as_mut().expect("stdin is piped");
         writeln!(input, "decode").expect("the peer is alive");
-        self.line().parse().expect("seconds")
+        let line = self.line();
+        let (wall, cpu) = line.split_once(' ').expect("two numbers");
+        Cost { wall: wall.parse().expect("seconds"), cpu: cpu.parse().expect("seconds") }
     }
 }
 
@@ -104,7 +125,8 @@ impl Drop for Peer {
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -136,46 +158,56 @@ fn main() {
     let latents = decoded["latents"].to_kind(Kind::Float).transpose(1, 2);
     let latents = (latents - vector(&LATENT_MEAN)) / vector(&LATENT_STD);
     let decode = || {
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_seconds());
         let mut state = DecoderState::new(TimeHistory::Upstream);
         let pixels = vae.decode(&latents, &mut state).expect("latents decode");
-        (start.elapsed().as_secs_f64(), pixels)
+        (Cost { wall: start.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu }, pixels)
     };
     let (first, pixels) = decode();
     let expected = decoded["pixels"].to_kind(Kind::Float).transpose(1, 2);
     let error = (pixels.to_kind(Kind::Float) - &expected).abs();
     eprintln!(
-        "ours, first decode: {first:.4} s; pixels differ by {:.2e} in the mean, {:.2e} at most, of {:.2e}",
+        "ours, first decode: {:.4} s; pixels differ by {:.2e} in the mean, {:.2e} at most, of {:.2e}",
+        first.wall,
         error.mean(Kind::Float).double_value(&[]),
         error.max().double_value(&[]),
         expected.abs().mean(Kind::Float).double_value(&[]),
     );
 
-    let (mut theirs, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rounds: Vec<(Cost, Cost)> = Vec::new();
     for round in 0..options.rounds {
         // Whoever goes first changes from round to round.
-        let (a, b) = if round % 2 == 0 {
-            let peer_seconds = peer.seconds();
-            (peer_seconds, decode().0)
+        let (theirs, ours) = if round % 2 == 0 {
+            let theirs = peer.decode();
+            (theirs, decode().0)
         } else {
-            let own_seconds = decode().0;
-            (peer.seconds(), own_seconds)
+            let ours = decode().0;
+            (peer.decode(), ours)
         };
-        eprintln!("round {round}: peer {a:.3} s, ours {b:.3} s, ratio {:.3}", b / a);
-        theirs.push(a);
-        ours.push(b);
-        ratios.push(b / a);
+        eprintln!(
+            "round {round}: peer {:.2} s ({:.2} of processor), ours {:.2} s ({:.2}), ratio {:.3} ({:.3})",
+            theirs.wall,
+            theirs.cpu,
+            ours.wall,
+            ours.cpu,
+            ours.wall / theirs.wall,
+            ours.cpu / theirs.cpu
+        );
+        rounds.push((theirs, ours));
     }
+    let of = |value: fn(&(Cost, Cost)) -> f64| median(rounds.iter().map(value));
     eprintln!(
-        "vae decode {}x{} {} latents {} {} threads: peer {:.3} s, ours {:.3} s (medians of {}), ratio {:.3}",
+        "vae decode {}x{}, {} latents, {}, {} threads, medians of {}: peer {:.2} s, ours {:.2} s, ratio {:.3} \
+         (of processor time {:.3})",
         options.width,
         options.height,
         options.latents,
         options.dtype,
         options.threads,
-        median(&mut theirs),
-        median(&mut ours),
         options.rounds,
-        median(&mut ratios),
+        of(|(theirs, _)| theirs.wall),
+        of(|(_, ours)| ours.wall),
+        of(|(theirs, ours)| ours.wall / theirs.wall),
+        of(|(theirs, ours)| ours.cpu / theirs.cpu),
     );
 }
