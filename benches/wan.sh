@@ -14,8 +14,8 @@ fi
 export KREA_PEER_PYTHON=$(realpath -s "$python")
 threads=${KREA_BENCH_THREADS:-$(nproc)}
 ${CARGO:-cargo} bench --quiet -p krea-wan --no-run
-echo "| what | diffusers, s | krea-wan, s | ratio |"
-echo "|---|---|---|---|"
+echo "| what | diffusers, s | krea-wan, s | ratio | of processor time |"
+echo "|---|---|---|---|---|"
 for dtype in bfloat16 float32; do
     for bench in dit vae; do
         ${CARGO:-cargo} bench --quiet -p krea-wan --bench $bench -- --dtype $dtype --threads "$threads" "$@"

@@ -13,7 +13,7 @@ use krea_wan::dit::{Dit, DitOptions, Window};
 use krea_wan::weights::{Layout, Placement, Weights};
 use tch::{Cuda, Device, Kind, Tensor};
 
-use peer::{Options, Peer, compare};
+use peer::{Cost, Options, Peer, compare};
 
 /// Megabytes of this process that lie in no file.
 fn anonymous() -> Option<u64> {
@@ -73,17 +73,19 @@ fn main() {
     let (height, width) = (options.number::<i64>("height") / 8, options.number::<i64>("width") / 8);
     let mut state = dit.state(Window::of(frames), height, width).expect("the size fits");
     let mut call = || {
-        let clock = Instant::now();
-        let flow = dit.denoise(&mut state, &latents, &t, 0, &saved["prompt"], None).expect("the call fits");
-        if device != Device::Cpu {
-            Cuda::synchronize(0);
-        }
-        (clock.elapsed().as_secs_f64(), flow)
+        Cost::of(|| {
+            let flow = dit.denoise(&mut state, &latents, &t, 0, &saved["prompt"], None).expect("the call fits");
+            if device != Device::Cpu {
+                Cuda::synchronize(0);
+            }
+            flow
+        })
     };
     let (first, flow) = call();
     let error: Tensor = (flow.to_device(Device::Cpu) - &expected).abs();
     eprintln!(
-        "ours, first call: {first:.3} s; the flow differs by {:.2e} in the mean, of {:.2e}",
+        "ours, first call: {:.3} s; the flow differs by {:.2e} in the mean, of {:.2e}",
+        first.wall,
         error.mean(Kind::Float).double_value(&[]),
         expected.abs().mean(Kind::Float).double_value(&[])
     );
@@ -99,9 +101,11 @@ fn main() {
     );
     compare(&what, options.number("rounds"), &mut peer, || call().0);
     let around = around_the_arithmetic(dit.config().layers);
-    let whole = call().0;
+    let whole = call().0.wall;
     let share = around / whole;
-    peer::row(&format!("| everything around the arithmetic, at most, of a call of {whole:.2} s | | {around:.4} | {share:.4} |"));
+    peer::row(&format!(
+        "| everything around the arithmetic, at most, of a call of {whole:.2} s | | {around:.4} | {share:.4} | |"
+    ));
 }
 
 /// Seconds that a call of so many layers spends outside of arithmetic, at most: what a layer of the

@@ -7,13 +7,11 @@
 #[allow(unreachable_pub, dead_code, clippy::print_stdout)]
 mod peer;
 
-use std::time::Instant;
-
 use krea_wan::vae::{DecoderState, LATENT_MEAN, LATENT_STD, TimeHistory, Vae};
 use krea_wan::weights::{Layout, Placement, Weights};
 use tch::{Cuda, Device, Kind, Tensor};
 
-use peer::{Options, Peer, compare};
+use peer::{Cost, Options, Peer, compare};
 
 fn main() {
     let options = Options::parse(&[
@@ -48,19 +46,21 @@ fn main() {
     let latents = decoded["latents"].to_kind(Kind::Float).transpose(1, 2);
     let latents = (latents - vector(&LATENT_MEAN)) / vector(&LATENT_STD);
     let decode = || {
-        let start = Instant::now();
-        let mut state = DecoderState::new(TimeHistory::Upstream);
-        let pixels = vae.decode(&latents, &mut state).expect("latents decode");
-        if device != Device::Cpu {
-            Cuda::synchronize(0);
-        }
-        (start.elapsed().as_secs_f64(), pixels)
+        Cost::of(|| {
+            let mut state = DecoderState::new(TimeHistory::Upstream);
+            let pixels = vae.decode(&latents, &mut state).expect("latents decode");
+            if device != Device::Cpu {
+                Cuda::synchronize(0);
+            }
+            pixels
+        })
     };
     let (first, pixels) = decode();
     let expected = decoded["pixels"].to_kind(Kind::Float).transpose(1, 2);
     let error = (pixels.to_device(Device::Cpu).to_kind(Kind::Float) - &expected).abs();
     eprintln!(
-        "ours, first decode: {first:.3} s; pixels differ by {:.2e} in the mean, of {:.2e}",
+        "ours, first decode: {:.3} s; pixels differ by {:.2e} in the mean, of {:.2e}",
+        first.wall,
         error.mean(Kind::Float).double_value(&[]),
         expected.abs().mean(Kind::Float).double_value(&[])
     );

@@ -15,12 +15,7 @@ pub fn pixels_from_rgb24(rgb: &[u8], height: usize, width: usize) -> Result<Tens
     }
     let (h, w) = (height as i64, width as i64);
     let packed = Tensor::from_slice(rgb).reshape([1, -1, h, w, 3]);
-    Ok(packed
-        .permute([0, 1, 4, 2, 3])
-        .to_kind(Kind::Float)
-        .contiguous()
-        / 127.5
-        - 1.0)
+    Ok(packed.permute([0, 1, 4, 2, 3]).to_kind(Kind::Float).contiguous() / 127.5 - 1.0)
 }
 
 /// The inverse of [`pixels_from_rgb24`], rounded to the nearest and clamped.
@@ -33,9 +28,7 @@ pub fn rgb24_from_pixels(pixels: &Tensor) -> Result<Vec<u8>> {
         .contiguous();
     let mut rgb = vec![0; packed.numel()];
     let length = rgb.len();
-    packed
-        .to_device(tch::Device::Cpu)
-        .f_copy_data_u8(&mut rgb, length)?;
+    packed.to_device(tch::Device::Cpu).f_copy_data_u8(&mut rgb, length)?;
     Ok(rgb)
 }
 
@@ -49,11 +42,7 @@ pub fn resize_bicubic(frames: &Tensor, height: i64, width: i64) -> Tensor {
     }
     let flat = frames.reshape([-1, inner[0], inner[1], inner[2]]);
     let resized = flat.upsample_bicubic2d([height, width], false, None, None);
-    let shape: Vec<i64> = outer
-        .iter()
-        .copied()
-        .chain([inner[0], height, width])
-        .collect();
+    let shape: Vec<i64> = outer.iter().copied().chain([inner[0], height, width]).collect();
     resized.reshape(shape)
 }
 

@@ -35,14 +35,7 @@ impl Conv {
     fn forward(&self, x: &Tensor) -> Tensor {
         let padding = self.weight.size()[2] / 2;
         let (s, p) = (self.stride, padding);
-        x.conv2d(
-            &self.weight,
-            self.bias.as_deref(),
-            [s, s],
-            [p, p],
-            [1, 1],
-            1,
-        )
+        x.conv2d(&self.weight, self.bias.as_deref(), [s, s], [p, p], [1, 1], 1)
     }
 }
 
@@ -163,9 +156,7 @@ fn copies(tensors: &[Option<Tensor>]) -> Vec<Option<Tensor>> {
 }
 
 fn bytes<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> usize {
-    tensors
-        .map(|t| t.numel() * t.kind().elt_size_in_bytes())
-        .sum()
+    tensors.map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum()
 }
 
 /// What one encoded stream has seen so far. Cloning it forks the stream.
@@ -218,10 +209,7 @@ impl TaehvDecoderState {
 
 impl Clone for TaehvDecoderState {
     fn clone(&self) -> Self {
-        TaehvDecoderState {
-            memories: copies(&self.memories),
-            started: self.started,
-        }
+        TaehvDecoderState { memories: copies(&self.memories), started: self.started }
     }
 }
 
@@ -249,12 +237,7 @@ impl Taehv {
             }
         };
         weights.finish()?;
-        Ok(Taehv {
-            encoder,
-            decoder,
-            latent_channels,
-            place,
-        })
+        Ok(Taehv { encoder, decoder, latent_channels, place })
     }
 
     /// Where the weights are.
@@ -269,13 +252,11 @@ impl Taehv {
 
     /// Pixels to a side of a latent, and frames to a latent: (8, 4) for `taew2_1`.
     pub fn strides(&self) -> (i64, i64) {
-        self.encoder
-            .iter()
-            .fold((1, 1), |(space, time), layer| match layer {
-                Layer::TimePool(_, frames) => (space, time * frames),
-                Layer::Conv(conv) => (space * conv.stride, time),
-                _ => (space, time),
-            })
+        self.encoder.iter().fold((1, 1), |(space, time), layer| match layer {
+            Layer::TimePool(_, frames) => (space, time * frames),
+            Layer::Conv(conv) => (space * conv.stride, time),
+            _ => (space, time),
+        })
     }
 
     /// Encodes the next frames of a stream.
@@ -315,9 +296,7 @@ impl Taehv {
         let [_, total, ..] = video_sizes(pixels, 3)?;
         let (_, time) = self.strides();
         let missing = (time - total % time) % time;
-        let tail = pixels
-            .narrow(1, total - 1, 1)
-            .expand([-1, missing, -1, -1, -1], false);
+        let tail = pixels.narrow(1, total - 1, 1).expand([-1, missing, -1, -1, -1], false);
         let padded = Tensor::cat(&[pixels, &tail], 1);
         self.encode(&padded, &mut TaehvEncoderState::new())
     }
@@ -331,11 +310,7 @@ impl Taehv {
         video_sizes(latents, self.latent_channels)?;
         tch::no_grad(|| {
             let y = run(&self.decoder, self.own(latents), &mut state.memories).clamp_(0.0, 1.0);
-            let dropped = if state.started {
-                0
-            } else {
-                self.strides().1 - 1
-            };
+            let dropped = if state.started { 0 } else { self.strides().1 - 1 };
             state.started = true;
             let frames = y.narrow(0, dropped, y.size()[0] - dropped);
             Ok(frames.unsqueeze(0).contiguous())

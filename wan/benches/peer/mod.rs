@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 /// Options as `--name value`, with defaults.
 pub struct Options(Vec<(&'static str, String)>);
@@ -31,6 +32,34 @@ impl Options {
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> T {
         self.get(name).parse().ok().unwrap_or_else(|| panic!("--{name} takes a number"))
     }
+}
+
+/// What doing it once took. On a machine with other work the processor time says more.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Seconds that passed.
+    pub wall: f64,
+    /// Seconds of all threads together.
+    pub cpu: f64,
+}
+
+impl Cost {
+    /// Measures `work`.
+    pub fn of<T>(work: impl FnOnce() -> T) -> (Self, T) {
+        let (clock, cpu) = (Instant::now(), cpu_seconds());
+        let made = work();
+        (Cost { wall: clock.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu }, made)
+    }
+}
+
+/// Processor seconds of this process so far: `utime` and `stime` of proc(5), in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+    let ticks = |index: usize| -> f64 {
+        fields.split_whitespace().nth(index).and_then(|field| field.parse().ok()).expect("a number of ticks")
+    };
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 /// The running peer.
@@ -69,11 +98,13 @@ impl Peer {
         line.trim().to_owned()
     }
 
-    /// Has the peer do it once; its own measure in seconds.
-    pub fn seconds(&mut self) -> f64 {
+    /// Has the peer do it once; its own measure.
+    pub fn once(&mut self) -> Cost {
         let input = self.child.stdin.as_mut().expect("stdin is piped");
         writeln!(input, "once").expect("the peer is alive");
-        self.line().parse().expect("seconds")
+        let line = self.line();
+        let (wall, cpu) = line.split_once(' ').expect("two numbers");
+        Cost { wall: wall.parse().expect("seconds"), cpu: cpu.parse().expect("seconds") }
     }
 }
 
@@ -92,22 +123,33 @@ pub fn median(values: &mut [f64]) -> f64 {
 
 /// Measures both sides turn by turn, whoever goes first changing from round to round; prints each
 /// round and the medians as one row of the table.
-pub fn compare(what: &str, rounds: usize, peer: &mut Peer, mut own: impl FnMut() -> f64) {
-    let (mut theirs, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+pub fn compare(what: &str, rounds: usize, peer: &mut Peer, mut own: impl FnMut() -> Cost) {
+    let mut made: Vec<(Cost, Cost)> = Vec::new();
     for round in 0..rounds {
-        let (a, b) = if round % 2 == 0 {
-            let peer_seconds = peer.seconds();
-            (peer_seconds, own())
+        let (theirs, ours) = if round % 2 == 0 {
+            let theirs = peer.once();
+            (theirs, own())
         } else {
-            let own_seconds = own();
-            (peer.seconds(), own_seconds)
+            let ours = own();
+            (peer.once(), ours)
         };
-        eprintln!("round {round}: peer {a:.3} s, ours {b:.3} s, ratio {:.3}", b / a);
-        theirs.push(a);
-        ours.push(b);
-        ratios.push(b / a);
+        eprintln!(
+            "round {round}: peer {:.3} s, ours {:.3} s, ratio {:.3}; of processor time {:.3}",
+            theirs.wall,
+            ours.wall,
+            ours.wall / theirs.wall,
+            ours.cpu / theirs.cpu
+        );
+        made.push((theirs, ours));
     }
-    row(&format!("| {what} | {:.3} | {:.3} | {:.3} |", median(&mut theirs), median(&mut ours), median(&mut ratios)));
+    let middle = |pick: fn(&(Cost, Cost)) -> f64| median(&mut made.iter().map(pick).collect::<Vec<_>>());
+    row(&format!(
+        "| {what} | {:.3} | {:.3} | {:.3} | {:.3} |",
+        middle(|(theirs, _)| theirs.wall),
+        middle(|(_, ours)| ours.wall),
+        middle(|(theirs, ours)| ours.wall / theirs.wall),
+        middle(|(theirs, ours)| ours.cpu / theirs.cpu)
+    ));
 }
 
 /// Prints a row of the table.

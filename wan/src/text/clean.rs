@@ -7,10 +7,7 @@ use super::entities::unescape_html;
 pub fn clean_prompt(prompt: &str) -> String {
     let repaired = plsfix::fix_text(prompt, None);
     let plain = unescape_html(&unescape_html(&repaired));
-    let words: Vec<&str> = plain
-        .split(is_blank)
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = plain.split(is_blank).filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
 
@@ -30,8 +27,10 @@ mod tests {
     }
 
     #[test]
-    fn entities_are_decoded_twice_and_no_more() {
-        assert_eq!(clean_prompt("&amp;amp;amp; &amp;copy;"), "&amp; ©");
+    fn entities_are_decoded_to_the_end_but_twice_beside_a_tag() {
+        // ftfy decodes all it finds, unless a `<` says that the text is markup.
+        assert_eq!(clean_prompt("&amp;amp;amp; &amp;copy;"), "& ©");
+        assert_eq!(clean_prompt("a < b &amp;amp;amp;"), "a < b &amp;");
     }
 
     #[test]

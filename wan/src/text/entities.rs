@@ -3,24 +3,22 @@
 
 /// The names that HTML5 accepts without a semicolon (WHATWG HTML, section 13.5).
 const WITHOUT_SEMICOLON: [&str; 106] = [
-    "AElig", "AMP", "Aacute", "Acirc", "Agrave", "Aring", "Atilde", "Auml", "COPY", "Ccedil",
-    "ETH", "Eacute", "Ecirc", "Egrave", "Euml", "GT", "Iacute", "Icirc", "Igrave", "Iuml", "LT",
-    "Ntilde", "Oacute", "Ocirc", "Ograve", "Oslash", "Otilde", "Ouml", "QUOT", "REG", "THORN",
-    "Uacute", "Ucirc", "Ugrave", "Uuml", "Yacute", "aacute", "acirc", "acute", "aelig", "agrave",
-    "amp", "aring", "atilde", "auml", "brvbar", "ccedil", "cedil", "cent", "copy", "curren", "deg",
-    "divide", "eacute", "ecirc", "egrave", "eth", "euml", "frac12", "frac14", "frac34", "gt",
-    "iacute", "icirc", "iexcl", "igrave", "iquest", "iuml", "laquo", "lt", "macr", "micro",
-    "middot", "nbsp", "not", "ntilde", "oacute", "ocirc", "ograve", "ordf", "ordm", "oslash",
-    "otilde", "ouml", "para", "plusmn", "pound", "quot", "raquo", "reg", "sect", "shy", "sup1",
-    "sup2", "sup3", "szlig", "thorn", "times", "uacute", "ucirc", "ugrave", "uml", "uuml",
-    "yacute", "yen", "yuml",
+    "AElig", "AMP", "Aacute", "Acirc", "Agrave", "Aring", "Atilde", "Auml", "COPY", "Ccedil", "ETH", "Eacute", "Ecirc",
+    "Egrave", "Euml", "GT", "Iacute", "Icirc", "Igrave", "Iuml", "LT", "Ntilde", "Oacute", "Ocirc", "Ograve", "Oslash",
+    "Otilde", "Ouml", "QUOT", "REG", "THORN", "Uacute", "Ucirc", "Ugrave", "Uuml", "Yacute", "aacute", "acirc",
+    "acute", "aelig", "agrave", "amp", "aring", "atilde", "auml", "brvbar", "ccedil", "cedil", "cent", "copy",
+    "curren", "deg", "divide", "eacute", "ecirc", "egrave", "eth", "euml", "frac12", "frac14", "frac34", "gt",
+    "iacute", "icirc", "iexcl", "igrave", "iquest", "iuml", "laquo", "lt", "macr", "micro", "middot", "nbsp", "not",
+    "ntilde", "oacute", "ocirc", "ograve", "ordf", "ordm", "oslash", "otilde", "ouml", "para", "plusmn", "pound",
+    "quot", "raquo", "reg", "sect", "shy", "sup1", "sup2", "sup3", "szlig", "thorn", "times", "uacute", "ucirc",
+    "ugrave", "uml", "uuml", "yacute", "yen", "yuml",
 ];
 
 /// What the numbers 128 to 159 mean in documents: Windows-1252, where it has a character.
 const WINDOWS_1252: [u32; 32] = [
-    0x20ac, 0x0081, 0x201a, 0x0192, 0x201e, 0x2026, 0x2020, 0x2021, 0x02c6, 0x2030, 0x0160, 0x2039,
-    0x0152, 0x008d, 0x017d, 0x008f, 0x0090, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022, 0x2013, 0x2014,
-    0x02dc, 0x2122, 0x0161, 0x203a, 0x0153, 0x009d, 0x017e, 0x0178,
+    0x20ac, 0x0081, 0x201a, 0x0192, 0x201e, 0x2026, 0x2020, 0x2021, 0x02c6, 0x2030, 0x0160, 0x2039, 0x0152, 0x008d,
+    0x017d, 0x008f, 0x0090, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022, 0x2013, 0x2014, 0x02dc, 0x2122, 0x0161, 0x203a,
+    0x0153, 0x009d, 0x017e, 0x0178,
 ];
 
 /// Longest name without its ampersand, in characters, as Python looks for it.
@@ -48,9 +46,7 @@ fn decode_number<'a>(text: &'a str, plain: &mut String) -> &'a str {
         Some(hex) => (hex, 16),
         None => (text, 10),
     };
-    let end = digits
-        .find(|c: char| !c.is_digit(radix))
-        .unwrap_or(digits.len());
+    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
     if end == 0 {
         plain.push_str("&#");
         return text;
@@ -78,11 +74,7 @@ fn character(number: u32) -> Option<char> {
 /// left.
 fn decode_name<'a>(text: &'a str, plain: &mut String) -> &'a str {
     let ends = |c: char| matches!(c, '\t' | '\n' | '\x0c' | ' ' | '<' | '&' | '#' | ';');
-    let name = match text
-        .char_indices()
-        .take(LONGEST_NAME + 1)
-        .find(|&(_, c)| ends(c))
-    {
+    let name = match text.char_indices().take(LONGEST_NAME + 1).find(|&(_, c)| ends(c)) {
         Some((end, _)) => &text[..end],
         None => match text.char_indices().nth(LONGEST_NAME) {
             Some((end, _)) => &text[..end],
@@ -95,10 +87,7 @@ fn decode_name<'a>(text: &'a str, plain: &mut String) -> &'a str {
         plain.push_str(&value);
         return &text[name.len() + 1..];
     }
-    let old = WITHOUT_SEMICOLON
-        .into_iter()
-        .filter(|old| name.starts_with(old))
-        .max_by_key(|old| old.len());
+    let old = WITHOUT_SEMICOLON.into_iter().filter(|old| name.starts_with(old)).max_by_key(|old| old.len());
     match old.and_then(|old| Some((old, named(old)?))) {
         Some((old, value)) => {
             plain.push_str(&value);
@@ -126,10 +115,7 @@ mod tests {
     fn every_old_name_has_a_value() {
         for name in WITHOUT_SEMICOLON {
             assert!(named(name).is_some(), "{name}");
-            assert_eq!(
-                unescape_html(&format!("&{name} ")),
-                format!("{} ", named(name).unwrap())
-            );
+            assert_eq!(unescape_html(&format!("&{name} ")), format!("{} ", named(name).unwrap()));
         }
     }
 
@@ -141,14 +127,8 @@ mod tests {
 
     #[test]
     fn numbers_follow_html5() {
-        assert_eq!(
-            unescape_html("&#65&#x42;&#X43 &#128; &#0;"),
-            "ABC € \u{fffd}"
-        );
-        assert_eq!(
-            unescape_html("&#xd800; &#x110000; &#99999999999;"),
-            "\u{fffd} \u{fffd} \u{fffd}"
-        );
+        assert_eq!(unescape_html("&#65&#x42;&#X43 &#128; &#0;"), "ABC € \u{fffd}");
+        assert_eq!(unescape_html("&#xd800; &#x110000; &#99999999999;"), "\u{fffd} \u{fffd} \u{fffd}");
         assert_eq!(unescape_html("a&#1;b &# &#x; &#xg;"), "ab &# &#x; &#xg;");
     }
 

@@ -16,9 +16,7 @@ pub struct Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer")
-            .field("path", &self.path)
-            .finish()
+        f.debug_struct("Tokenizer").field("path", &self.path).finish()
     }
 }
 
@@ -29,27 +27,19 @@ impl Tokenizer {
         // Read apart from being parsed, so that a missing file is told from a damaged one.
         let text = std::fs::read(path).map_err(|error| Error::io(path, error))?;
         let damaged = |reason: String| Error::file(path, format!("not a tokenizer: {reason}"));
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(text).map_err(|error| damaged(error.to_string()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(|error| damaged(error.to_string()))?;
         inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|error| damaged(error.to_string()))?;
-        let end = inner
-            .token_to_id(END)
-            .ok_or_else(|| damaged(format!("it has no token {END}")))?;
-        Ok(Tokenizer {
-            inner,
-            end,
-            path: path.to_owned(),
-        })
+        inner.with_truncation(None).map_err(|error| damaged(error.to_string()))?;
+        let end = inner.token_to_id(END).ok_or_else(|| damaged(format!("it has no token {END}")))?;
+        Ok(Tokenizer { inner, end, path: path.to_owned() })
     }
 
     /// The ids of a cleaned prompt, closed by `</s>` and cut to `max_length` with it kept.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Vec<i64>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|error| {
-            Error::file(&self.path, format!("cannot tokenize the prompt: {error}"))
-        })?;
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|error| Error::file(&self.path, format!("cannot tokenize the prompt: {error}")))?;
         let ids = encoding.get_ids();
         let kept = ids.len().min(max_length.saturating_sub(1));
         let closed = ids[..kept].iter().chain([&self.end]);

@@ -20,10 +20,7 @@ pub struct Umt5Constants {
 
 impl Default for Umt5Constants {
     fn default() -> Self {
-        Umt5Constants {
-            max_distance: 128,
-            eps: 1e-6,
-        }
+        Umt5Constants { max_distance: 128, eps: 1e-6 }
     }
 }
 
@@ -60,26 +57,14 @@ impl Umt5 {
     ///
     /// The embedding table is only looked up in; it stays on `embedding` as the file stores it,
     /// and the linear maps keep a stored fp8.
-    pub fn load(
-        mut weights: Weights,
-        place: Placement,
-        embedding: Device,
-        constants: Umt5Constants,
-    ) -> Result<Self> {
+    pub fn load(mut weights: Weights, place: Placement, embedding: Device, constants: Umt5Constants) -> Result<Self> {
         let table = "token_embedding.weight";
         let [vocabulary, dim] = weights.require_shape(table)?;
-        let stored = Placement {
-            device: embedding,
-            kind: weights.kind(table).unwrap_or(place.kind),
-        };
+        let stored = Placement { device: embedding, kind: weights.kind(table).unwrap_or(place.kind) };
         let embedding = weights.take_stored(table, &[vocabulary, dim], stored)?;
         let shared = "pos_embedding.embedding.weight";
         let first = format!("blocks.0.{shared}");
-        let bias = if weights.shape(shared).is_some() {
-            shared
-        } else {
-            &first
-        };
+        let bias = if weights.shape(shared).is_some() { shared } else { &first };
         let [buckets, heads] = weights.require_shape(bias)?;
         let [inner, _] = weights.require_shape("blocks.0.attn.q.weight")?;
         let [hidden, _] = weights.require_shape("blocks.0.ffn.fc1.weight")?;
@@ -93,24 +78,13 @@ impl Umt5 {
         let mut blocks = Vec::new();
         for index in 0..weights.count("blocks.") {
             let key = |name: &str| format!("blocks.{index}.{name}");
-            let positions = if index == 0 && bias == shared {
-                shared.to_owned()
-            } else {
-                key(shared)
-            };
-            let mut linear = |name: &str, o: i64, i: i64| {
-                weights.take_stored(&key(&format!("{name}.weight")), &[o, i], place)
-            };
-            let (q, k, v) = (
-                linear("attn.q", inner, dim)?,
-                linear("attn.k", inner, dim)?,
-                linear("attn.v", inner, dim)?,
-            );
+            let positions = if index == 0 && bias == shared { shared.to_owned() } else { key(shared) };
+            let mut linear =
+                |name: &str, o: i64, i: i64| weights.take_stored(&key(&format!("{name}.weight")), &[o, i], place);
+            let (q, k, v) =
+                (linear("attn.q", inner, dim)?, linear("attn.k", inner, dim)?, linear("attn.v", inner, dim)?);
             let o = linear("attn.o", dim, inner)?;
-            let (gate, fc1) = (
-                linear("ffn.gate.0", hidden, dim)?,
-                linear("ffn.fc1", hidden, dim)?,
-            );
+            let (gate, fc1) = (linear("ffn.gate.0", hidden, dim)?, linear("ffn.fc1", hidden, dim)?);
             let fc2 = linear("ffn.fc2", dim, hidden)?;
             blocks.push(Block {
                 norm1: weights.take(&key("norm1.weight"), &[dim], place)?,
@@ -127,15 +101,7 @@ impl Umt5 {
         }
         let norm = weights.take("norm.weight", &[dim], place)?;
         weights.finish()?;
-        Ok(Umt5 {
-            embedding,
-            blocks,
-            norm,
-            heads,
-            buckets,
-            constants,
-            place,
-        })
+        Ok(Umt5 { embedding, blocks, norm, heads, buckets, constants, place })
     }
 
     /// The number of channels of an embedding: 4096 for UMT5-XXL.
@@ -148,9 +114,7 @@ impl Umt5 {
     pub fn encode(&self, tokens: &[i64], length: usize) -> Result<Tensor> {
         let count = tokens.len();
         if count == 0 || count > length {
-            return Err(Error::parameter(format!(
-                "a prompt of {count} tokens does not fit 1 to {length}"
-            )));
+            return Err(Error::parameter(format!("a prompt of {count} tokens does not fit 1 to {length}")));
         }
         let rows = self.embedding.size()[0];
         if let Some(token) = tokens.iter().find(|token| !(0..rows).contains(*token)) {
@@ -171,22 +135,16 @@ impl Umt5 {
         let tokens = Tensor::from_slice(tokens).to_device(table.device());
         let rows = match table.kind() {
             // Not every device can gather fp8, but bytes are bytes.
-            kind @ (Kind::Float8e4m3fn | Kind::Float8e5m2) => table
-                .f_view_dtype(Kind::Uint8)?
-                .index_select(0, &tokens)
-                .f_view_dtype(kind)?,
+            kind @ (Kind::Float8e4m3fn | Kind::Float8e5m2) => {
+                table.f_view_dtype(Kind::Uint8)?.index_select(0, &tokens).f_view_dtype(kind)?
+            }
             _ => table.index_select(0, &tokens),
         };
-        Ok(rows
-            .to_device(self.place.device)
-            .to_kind(self.place.kind)
-            .unsqueeze(0))
+        Ok(rows.to_device(self.place.device).to_kind(self.place.kind).unsqueeze(0))
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let [_, length, dim] = x.size()[..] else {
-            unreachable!("`look_up` gives three dimensions")
-        };
+        let [_, length, dim] = x.size()[..] else { unreachable!("`look_up` gives three dimensions") };
         let buckets: Vec<i64> = (0..length * length)
             .map(|at| {
                 let (query, key) = (at / length, at % length);
@@ -195,18 +153,11 @@ impl Umt5 {
             .collect();
         let buckets = Tensor::from_slice(&buckets).to_device(self.place.device);
         let bias_of = |table: &Tensor| {
-            table
-                .index_select(0, &buckets)
-                .reshape([1, length, length, self.heads])
-                .permute([0, 3, 1, 2])
-                .contiguous()
+            table.index_select(0, &buckets).reshape([1, length, length, self.heads]).permute([0, 3, 1, 2]).contiguous()
         };
-        let rms =
-            |x: &Tensor, weight: &Tensor| x.rms_norm([dim], Some(weight), Some(self.constants.eps));
+        let rms = |x: &Tensor, weight: &Tensor| x.rms_norm([dim], Some(weight), Some(self.constants.eps));
         // A stored fp8 is widened for the one product that needs it.
-        let linear = |x: &Tensor, weight: &Tensor| {
-            x.linear::<Tensor>(&weight.to_kind(self.place.kind), None)
-        };
+        let linear = |x: &Tensor, weight: &Tensor| x.linear::<Tensor>(&weight.to_kind(self.place.kind), None);
 
         let mut x = x.shallow_clone();
         let mut bias = Tensor::new();
@@ -215,11 +166,7 @@ impl Umt5 {
                 bias = bias_of(table);
             }
             let y = rms(&x, &block.norm1);
-            let heads = |weight: &Tensor| {
-                linear(&y, weight)
-                    .reshape([1, length, self.heads, -1])
-                    .transpose(1, 2)
-            };
+            let heads = |weight: &Tensor| linear(&y, weight).reshape([1, length, self.heads, -1]).transpose(1, 2);
             // T5 does not divide by the root of the head's size.
             let y = Tensor::scaled_dot_product_attention(
                 &heads(&block.q),
@@ -232,10 +179,10 @@ impl Umt5 {
                 false,
             );
             let y = y.transpose(1, 2).reshape([1, length, -1]);
-            x = x + linear(&y, &block.o);
+            x += linear(&y, &block.o);
             let y = rms(&x, &block.norm2);
             let y = linear(&y, &block.gate).gelu("tanh") * linear(&y, &block.fc1);
-            x = x + linear(&y, &block.fc2);
+            x += linear(&y, &block.fc2);
         }
         rms(&x, &self.norm)
     }
@@ -268,10 +215,7 @@ mod tests {
         let past: Vec<i64> = (0..8).map(|distance| bucket(-distance)).collect();
         assert_eq!(past, [0, 1, 2, 3, 4, 5, 6, 7]);
         // Powers of two fall on the borders of buckets.
-        assert_eq!(
-            [8, 15, 16, 31, 32, 64].map(|d| bucket(-d)),
-            [8, 9, 10, 11, 12, 14]
-        );
+        assert_eq!([8, 15, 16, 31, 32, 64].map(|d| bucket(-d)), [8, 9, 10, 11, 12, 14]);
         assert_eq!([1, 127, 128, 5000].map(bucket), [17, 31, 31, 31]);
         assert_eq!([127, 128, 5000].map(|d| bucket(-d)), [15, 15, 15]);
     }

@@ -3,19 +3,14 @@
 use tch::Tensor;
 
 use super::TimeHistory;
-use super::layers::{
-    Caches, CausalConv, Loader, Middle, NormConv, ResBlock, UpsampleConv, fresh, sizes,
-};
+use super::layers::{Caches, CausalConv, Loader, Middle, NormConv, ResBlock, UpsampleConv, fresh, sizes};
 use crate::Result;
 
 /// One entry of `decoder.upsamples`.
 #[derive(Debug)]
 enum Block {
     Res(ResBlock),
-    Up {
-        time: Option<CausalConv>,
-        conv: UpsampleConv,
-    },
+    Up { time: Option<CausalConv>, conv: UpsampleConv },
 }
 
 /// The decoder without the first 1x1x1 convolution.
@@ -48,23 +43,12 @@ impl Decoder {
                 Block::Res(ResBlock::load(loader, &name)?)
             });
         }
-        Ok(Decoder {
-            input,
-            middle,
-            blocks,
-            head: NormConv::load(loader, "decoder.head.0", "decoder.head.2")?,
-        })
+        Ok(Decoder { input, middle, blocks, head: NormConv::load(loader, "decoder.head.0", "decoder.head.2")? })
     }
 
     /// One latent frame `[1, h, w, z]` to `[T, H, W, 3]`: one frame for the first of a stream,
     /// then as many as the time upsamplings make of one.
-    pub(crate) fn forward(
-        &self,
-        z: &Tensor,
-        first: bool,
-        history: TimeHistory,
-        caches: &mut Caches,
-    ) -> Result<Tensor> {
+    pub(crate) fn forward(&self, z: &Tensor, first: bool, history: TimeHistory, caches: &mut Caches) -> Result<Tensor> {
         let x = self.input.forward(z, caches);
         let mut x = self.middle.forward(x, caches)?;
         for block in &self.blocks {
@@ -85,12 +69,7 @@ impl Decoder {
 }
 
 /// Two frames of each: the time convolution's first half of channels, then its second half.
-fn double_in_time(
-    conv: &CausalConv,
-    x: &Tensor,
-    history: TimeHistory,
-    caches: &mut Caches,
-) -> Tensor {
+fn double_in_time(conv: &CausalConv, x: &Tensor, history: TimeHistory, caches: &mut Caches) -> Tensor {
     let [t, h, w, c] = sizes(x);
     let before = caches.get(conv.slot()).map(|seen| {
         let newest = seen.size()[0] - 1;
@@ -103,7 +82,5 @@ fn double_in_time(
         let repeated = x.where_self(&before.ne(0.0), &x.zeros_like());
         caches.put(conv.slot(), Tensor::cat(&[&repeated, x], 0));
     }
-    y.reshape([t, h, w, 2, c])
-        .permute([0, 3, 1, 2, 4])
-        .reshape([2 * t, h, w, c])
+    y.reshape([t, h, w, 2, c]).permute([0, 3, 1, 2, 4]).reshape([2 * t, h, w, c])
 }

@@ -2,19 +2,14 @@
 
 use tch::Tensor;
 
-use super::layers::{
-    Caches, CausalConv, FrameConv, Loader, Middle, NormConv, ResBlock, StridedTimeConv,
-};
+use super::layers::{Caches, CausalConv, FrameConv, Loader, Middle, NormConv, ResBlock, StridedTimeConv};
 use crate::Result;
 
 /// One entry of `encoder.downsamples`.
 #[derive(Debug)]
 enum Block {
     Res(ResBlock),
-    Down {
-        conv: FrameConv,
-        time: Option<StridedTimeConv>,
-    },
+    Down { conv: FrameConv, time: Option<StridedTimeConv> },
 }
 
 /// The encoder without the last 1x1x1 convolution.

@@ -30,22 +30,13 @@ impl Caches {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.0
-            .iter()
-            .flatten()
-            .map(|t| t.numel() * t.kind().elt_size_in_bytes())
-            .sum()
+        self.0.iter().flatten().map(|t| t.numel() * t.kind().elt_size_in_bytes()).sum()
     }
 }
 
 impl Clone for Caches {
     fn clone(&self) -> Self {
-        Caches(
-            self.0
-                .iter()
-                .map(|slot| slot.as_ref().map(Tensor::shallow_clone))
-                .collect(),
-        )
+        Caches(self.0.iter().map(|slot| slot.as_ref().map(Tensor::shallow_clone)).collect())
     }
 }
 
@@ -70,11 +61,7 @@ pub(crate) struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(weights: &'a mut Weights, place: Placement) -> Self {
-        Loader {
-            weights,
-            place,
-            slots: 0,
-        }
+        Loader { weights, place, slots: 0 }
     }
 
     /// Whether the list `prefix` has an entry `index`.
@@ -88,10 +75,7 @@ impl<'a> Loader<'a> {
     }
 
     pub(crate) fn error(&self, reason: String) -> Error {
-        Error::Weights {
-            origin: self.weights.origin().to_owned(),
-            reason,
-        }
+        Error::Weights { origin: self.weights.origin().to_owned(), reason }
     }
 
     fn slot(&mut self) -> usize {
@@ -101,9 +85,7 @@ impl<'a> Loader<'a> {
 
     fn shape(&self, name: &str) -> Result<Vec<i64>> {
         let shape = self.weights.shape(name);
-        shape
-            .map(<[i64]>::to_vec)
-            .ok_or_else(|| self.error(format!("the tensor {name} is missing")))
+        shape.map(<[i64]>::to_vec).ok_or_else(|| self.error(format!("the tensor {name} is missing")))
     }
 
     fn take(&mut self, name: &str, shape: &[i64]) -> Result<Weight> {
@@ -202,14 +184,7 @@ impl CausalConv {
             return conv_frames(&joined, &self.weight, &self.bias, 1, self.padding);
         }
         let p = self.padding;
-        let y = as_volume(window).conv3d(
-            &self.weight,
-            Some(&*self.bias),
-            [1, 1, 1],
-            [0, p, p],
-            [1, 1, 1],
-            1,
-        );
+        let y = as_volume(window).conv3d(&self.weight, Some(&*self.bias), [1, 1, 1], [0, p, p], [1, 1, 1], 1);
         y.squeeze_dim(0).permute([1, 2, 3, 0]).contiguous()
     }
 
@@ -224,10 +199,7 @@ impl CausalConv {
 /// A 2D convolution of each frame of `x [T, H, W, I]`.
 fn conv_frames(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64, padding: i64) -> Tensor {
     let (s, p) = ([stride, stride], [padding, padding]);
-    x.permute([0, 3, 1, 2])
-        .conv2d(weight, Some(bias), s, p, [1, 1], 1)
-        .permute([0, 2, 3, 1])
-        .contiguous()
+    x.permute([0, 3, 1, 2]).conv2d(weight, Some(bias), s, p, [1, 1], 1).permute([0, 2, 3, 1]).contiguous()
 }
 
 /// The last `t` frames of a window: those that its caller fills.
@@ -263,14 +235,7 @@ impl StridedTimeConv {
         let y = match caches.get(self.slot) {
             None => x,
             Some(before) => as_volume(&Tensor::cat(&[before, &x], 0))
-                .conv3d(
-                    &self.weight,
-                    Some(&*self.bias),
-                    [2, 1, 1],
-                    [0, 0, 0],
-                    [1, 1, 1],
-                    1,
-                )
+                .conv3d(&self.weight, Some(&*self.bias), [2, 1, 1], [0, 0, 0], [1, 1, 1], 1)
                 .squeeze_dim(0)
                 .permute([1, 2, 3, 0])
                 .contiguous(),
@@ -329,13 +294,8 @@ impl UpsampleConv {
         // Which of the three weights each of the four sums: out[2i] sees x[i-1], x[i], x[i] and
         // out[2i+1] sees x[i], x[i], x[i+1].
         let sums = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]].concat();
-        let sums = Tensor::from_slice(&sums)
-            .reshape([4, 3])
-            .to_kind(Kind::Float)
-            .to_device(kernel.device());
-        let summed = sums
-            .matmul(&kernel.to_kind(Kind::Float))
-            .matmul(&sums.transpose(0, 1));
+        let sums = Tensor::from_slice(&sums).reshape([4, 3]).to_kind(Kind::Float).to_device(kernel.device());
+        let summed = sums.matmul(&kernel.to_kind(Kind::Float)).matmul(&sums.transpose(0, 1));
         Ok(UpsampleConv {
             weight: channels_last(&summed.transpose(0, 1).to_kind(kernel.kind())),
             bias: loader.take(&format!("{name}.bias"), &[o])?,
@@ -345,15 +305,7 @@ impl UpsampleConv {
     /// `x [T, H, W, I]` to `[T, 2H, 2W, O]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         x.permute([0, 3, 1, 2])
-            .conv_transpose2d(
-                &self.weight,
-                Some(&*self.bias),
-                [2, 2],
-                [1, 1],
-                [0, 0],
-                1,
-                [1, 1],
-            )
+            .conv_transpose2d(&self.weight, Some(&*self.bias), [2, 2], [1, 1], [0, 0], 1, [1, 1])
             .permute([0, 2, 3, 1])
             .contiguous()
     }
@@ -390,7 +342,7 @@ impl PixelLinear {
 
     /// `x [.., I]` to `[.., O]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&*self.weight, Some(&*self.bias))
+        x.linear(&self.weight, Some(&*self.bias))
     }
 }
 
@@ -411,10 +363,7 @@ impl ChannelNorm {
         shape[0] = channels;
         let gamma = loader.take(&key, &shape)?.view(&[channels]);
         let scaled = gamma.to_kind(Kind::Float) * (channels as f64).sqrt();
-        Ok(ChannelNorm {
-            scaled_gamma: scaled.to_kind(gamma.kind()),
-            gamma,
-        })
+        Ok(ChannelNorm { scaled_gamma: scaled.to_kind(gamma.kind()), gamma })
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
@@ -426,9 +375,7 @@ impl ChannelNorm {
         }
         // libtorch has no fused kernel here, and its composition of one is several times slower.
         let floor = if x.kind() == Kind::Half { 1e-7 } else { 1e-12 };
-        let norm = x
-            .norm_scalaropt_dim(2.0, [-1i64].as_slice(), true)
-            .clamp_min_(floor);
+        let norm = x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min_(floor);
         (x / norm).g_mul_(&self.scaled_gamma)
     }
 }
@@ -443,10 +390,7 @@ pub(crate) struct NormConv {
 impl NormConv {
     pub(crate) fn load(loader: &mut Loader, norm: &str, conv: &str) -> Result<Self> {
         let conv = CausalConv::load(loader, conv)?;
-        Ok(NormConv {
-            norm: ChannelNorm::load(loader, norm, conv.inputs)?,
-            conv,
-        })
+        Ok(NormConv { norm: ChannelNorm::load(loader, norm, conv.inputs)?, conv })
     }
 
     pub(crate) fn forward(&self, x: &Tensor, caches: &mut Caches) -> Result<Tensor> {
@@ -513,14 +457,9 @@ impl FrameAttention {
 
     fn forward(&self, x: Tensor) -> Tensor {
         let [t, h, w, c] = sizes(&x);
-        let qkv = self
-            .qkv
-            .forward(&self.norm.forward(&x))
-            .reshape([t, 1, h * w, 3 * c])
-            .chunk(3, -1);
-        let y = Tensor::scaled_dot_product_attention::<Tensor>(
-            &qkv[0], &qkv[1], &qkv[2], None, 0.0, false, None, false,
-        );
+        let qkv = self.qkv.forward(&self.norm.forward(&x)).reshape([t, 1, h * w, 3 * c]).chunk(3, -1);
+        let y =
+            Tensor::scaled_dot_product_attention::<Tensor>(&qkv[0], &qkv[1], &qkv[2], None, 0.0, false, None, false);
         x + self.projection.forward(&y.reshape([t, h, w, c]))
     }
 }
@@ -551,10 +490,7 @@ impl Middle {
 
 /// `x [1, F, C, H, W]`, of any precision, as an activation.
 pub(crate) fn activation(x: &Tensor, kind: Kind) -> Tensor {
-    x.to_kind(kind)
-        .squeeze_dim(0)
-        .permute([0, 2, 3, 1])
-        .contiguous()
+    x.to_kind(kind).squeeze_dim(0).permute([0, 2, 3, 1]).contiguous()
 }
 
 /// An activation as `[1, F, C, H, W]`.

@@ -19,10 +19,6 @@ pub(crate) fn run(case: &mut Case) {
     for (pair, expected) in lists {
         let (have, want) = pair.split_once("->").expect("have->want");
         let number = |text: &str| text.parse::<usize>().expect("a number of frames");
-        assert_eq!(
-            resample_indices(number(have), number(want)),
-            expected,
-            "{pair}"
-        );
+        assert_eq!(resample_indices(number(have), number(want)), expected, "{pair}");
     }
 }

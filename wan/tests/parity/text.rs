@@ -47,10 +47,7 @@ pub(crate) fn run(case: &mut Case) {
         .filter(|vector| clean_prompt(&vector.input) != vector.output)
         .map(|vector| {
             let made = clean_prompt(&vector.input);
-            format!(
-                "{:?} became {made:?}, not {:?}",
-                vector.input, vector.output
-            )
+            format!("{:?} became {made:?}, not {:?}", vector.input, vector.output)
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -61,9 +58,7 @@ pub(crate) fn run(case: &mut Case) {
     for vector in &expected.cases {
         let cleaned = clean_prompt(&vector.input);
         assert_eq!(cleaned, vector.cleaned);
-        let mut ids = tokenizer
-            .encode(&cleaned, expected.max_length)
-            .expect("a prompt can be tokenized");
+        let mut ids = tokenizer.encode(&cleaned, expected.max_length).expect("a prompt can be tokenized");
         assert_eq!(ids.last(), Some(&expected.eos_id), "{cleaned:?}");
         let mut mask = vec![1; ids.len()];
         ids.resize(expected.max_length, expected.pad_id);
@@ -75,10 +70,7 @@ pub(crate) fn run(case: &mut Case) {
 
 /// Cases of kind `umt5`, in every layout of the weights.
 pub(crate) fn umt5(case: &mut Case) {
-    let constants = Umt5Constants {
-        max_distance: case.config("/max_dist"),
-        eps: case.config("/eps"),
-    };
+    let constants = Umt5Constants { max_distance: case.config("/max_dist"), eps: case.config("/eps") };
     let ids = case.tensor("in.ids");
     let mask = case.tensor("in.mask");
     let [prompts, length] = ids.size()[..] else {
@@ -88,30 +80,24 @@ pub(crate) fn umt5(case: &mut Case) {
 
     for file in case.layouts() {
         let weights = Weights::open(&file, Layout::Umt5).unwrap_or_else(|error| panic!("{error}"));
-        let umt5 = Umt5::load(weights, Placement::CPU_F32, Device::Cpu, constants)
-            .unwrap_or_else(|error| panic!("{error}"));
+        let umt5 =
+            Umt5::load(weights, Placement::CPU_F32, Device::Cpu, constants).unwrap_or_else(|error| panic!("{error}"));
         let embeds: Vec<Tensor> = (0..prompts)
             .map(|row| {
                 let count = mask.get(row).sum(Kind::Int64).int64_value(&[]);
                 assert_eq!(count, valid[row as usize]);
-                let tokens: Vec<i64> =
-                    Vec::try_from(ids.get(row).narrow(0, 0, count)).expect("ids are integers");
-                umt5.encode(&tokens, length as usize)
-                    .unwrap_or_else(|error| panic!("{error}"))
+                let tokens: Vec<i64> = Vec::try_from(ids.get(row).narrow(0, 0, count)).expect("ids are integers");
+                umt5.encode(&tokens, length as usize).unwrap_or_else(|error| panic!("{error}"))
             })
             .collect();
         case.check("out.prompt_embeds", &Tensor::cat(&embeds, 0));
     }
 
     let buckets: i64 = case.config("/num_buckets");
-    for (name, query) in [
-        ("mid.rel_bucket", 0),
-        ("mid.rel_bucket_lastrow", length - 1),
-    ] {
+    for (name, query) in [("mid.rel_bucket", 0), ("mid.rel_bucket_lastrow", length - 1)] {
         if case.has(name) {
-            let row: Vec<i64> = (0..length)
-                .map(|key| relative_bucket(key - query, buckets, constants.max_distance))
-                .collect();
+            let row: Vec<i64> =
+                (0..length).map(|key| relative_bucket(key - query, buckets, constants.max_distance)).collect();
             case.check(name, &Tensor::from_slice(&row).unsqueeze(0));
         }
     }

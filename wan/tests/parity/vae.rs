@@ -58,8 +58,7 @@ fn decode_chunks(vae: &Vae, latents: &Tensor, chunks: &[i64], history: TimeHisto
     let decode = |count: &i64| {
         let chunk = latents.narrow(1, at, *count);
         at += count;
-        vae.decode(&chunk, &mut state)
-            .expect("latents can be decoded")
+        vae.decode(&chunk, &mut state).expect("latents can be decoded")
     };
     chunks.iter().map(decode).collect()
 }
