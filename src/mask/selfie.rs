@@ -8,10 +8,9 @@ use super::coverage::{Choice, Coverage, Curve, Network, View};
 use super::letterbox::{Fit, Layout, Normalise, Sampler};
 use super::session::Session;
 
-/// MediaPipe's selfie segmentation for wide pictures, 256 x 144 (Apache-2.0).
+/// MediaPipe's selfie segmentation, 256 x 144 (Apache-2.0). Its square sibling costs twice as much, and finds people in
+/// tall pictures no better: against YOLOv8n-seg at 640 x 640 on a clip of 270 x 480, .971 IoU for .976 of this one.
 pub const LANDSCAPE: &[u8] = include_bytes!("../../models/selfie_segmentation_landscape_nchw.onnx");
-/// The same for square and tall pictures, 256 x 256 (Apache-2.0).
-pub const SQUARE: &[u8] = include_bytes!("../../models/selfie_segmentation_nchw.onnx");
 
 /// A map with less of its area than this likelier person than not shows nobody.
 const LEAST_AREA: f32 = 0.001;
