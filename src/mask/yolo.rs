@@ -287,6 +287,11 @@ impl Yolo {
     }
 }
 
+/// The input width and height for frames of `source` size where nothing fixes it.
+pub(super) fn minimum_rectangle(source: (usize, usize)) -> (usize, usize) {
+    Fit::minimum_rectangle(source, DEFAULT_LONG_SIDE, STRIDE)
+}
+
 /// Checks that the channels of `output0` add up, and finds the class "person".
 fn head(session: &Session) -> Result<Head, String> {
     let shape =
@@ -333,7 +338,7 @@ fn class_names(text: &str) -> Vec<String> {
 impl Network for Yolo {
     fn find(&mut self, picture: &Video, format: Format, out: &mut Coverage) -> Result<(), String> {
         let source = (picture.width() as usize, picture.height() as usize);
-        let canvas = self.canvas.unwrap_or_else(|| Fit::minimum_rectangle(source, DEFAULT_LONG_SIDE, STRIDE));
+        let canvas = self.canvas.unwrap_or_else(|| minimum_rectangle(source));
         let fit = Fit::letterbox(source, canvas);
         let image = self.sampler.sample(picture, format, fit);
         let shape = self.layout.shape(canvas);
