@@ -21,7 +21,7 @@ help:
 	@echo "make clean             delete what was built; .deps stays"
 
 demo: build
-	$(KREA) run $(INPUT) --remove-bg -o demo.mp4 -y
+	$(KREA) run "$(INPUT)" --remove-bg -o demo.mp4 -y
 	@echo "The result is demo.mp4, in $(CURDIR)"
 
 build:
@@ -47,12 +47,6 @@ bench: build
 bench-wan:
 	@.ci/deps build torch
 	benches/wan.sh
-
-# After a change of the command line.
-completions: build
-	$(KREA) completions bash > completions/krea.bash
-	$(KREA) completions zsh > completions/_krea
-	$(KREA) completions fish > completions/krea.fish
 
 # The files in completions/ are what the program prints; a test fails when they are not.
 completions: build
