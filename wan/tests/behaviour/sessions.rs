@@ -55,8 +55,8 @@ fn a_reset_session_starts_like_a_new_one() {
 #[test]
 fn the_references_order_of_drawing_repeats_itself() {
     let models = tiny::models(true);
-    let noise = |blocks| ReferenceNoise::new(6, Device::Cpu, Kind::Float, ReferenceDraw::Text(3 * blocks));
-    let open = |blocks| {
+    let noise = |blocks: i64| ReferenceNoise::new(6, Device::Cpu, Kind::Float, ReferenceDraw::Text(3 * blocks));
+    let open = |blocks: i64| {
         let mut session = Session::with_noise(models.clone(), tiny::settings(6), Box::new(noise(blocks))).unwrap();
         session.set_prompt(&tiny::prompt(6), 1).unwrap();
         session
