@@ -1,1 +1,21 @@
-//! krea
+//! krea: find the people in a video, put them on another background, let a generator repaint them.
+//!
+//! Data flows source -> mask -> composite -> sink; no stage knows another, `job` joins them.
+
+pub mod cli;
+pub mod colour;
+pub mod composite;
+pub mod console;
+pub mod error;
+mod ffmpeg_log;
+pub mod frame;
+mod job;
+pub mod mask;
+pub mod pipeline;
+pub mod progress;
+pub mod runtime;
+pub mod settings;
+mod signals;
+pub mod sink;
+pub mod source;
+pub mod stream;

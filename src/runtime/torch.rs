@@ -230,7 +230,7 @@ impl Libtorch {
 }
 
 fn open_global(file: &Path) -> Result<()> {
-    let failed = |error: libloading::Error| TorchError::Open { file: file.to_path_buf(), reason: error.to_string() };
+    let failed = |error: libloading::Error| TorchError::Open { file: file.to_path_buf(), reason: said(&error) };
     #[cfg(unix)]
     {
         use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -246,6 +246,11 @@ fn open_global(file: &Path) -> Result<()> {
         std::mem::forget(library);
     }
     Ok(())
+}
+
+/// The loader's own words, which stand in the error's source.
+fn said(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string())
 }
 
 /// Where the plugin may be. Tests build their own; the program uses [`PluginSearch::of_this_machine`].
@@ -293,7 +298,7 @@ impl Plugin {
             TorchError::Damaged { file, reason } => TorchError::Open { file, reason },
             other => other,
         })?;
-        let failed = |error: libloading::Error| TorchError::Open { file: file.clone(), reason: error.to_string() };
+        let failed = |error: libloading::Error| TorchError::Open { file: file.clone(), reason: said(&error) };
         // SAFETY: the plugin's initialisers are libtorch's and Rust's own; what it needs of libtorch is open.
         let library = unsafe { libloading::Library::new(&file) }.map_err(failed)?;
         // libtorch registers the plugin's own operators nowhere, but neither survives being closed.
@@ -313,6 +318,6 @@ impl Plugin {
     pub unsafe fn symbol<T: Copy>(&self, name: &str) -> Result<T> {
         // SAFETY: the caller's promise; the library is never closed, so the pointer stays valid.
         let symbol = unsafe { self.library.get::<T>(name.as_bytes()) };
-        symbol.map(|symbol| *symbol).map_err(|error| TorchError::Open { file: self.file.clone(), reason: error.to_string() })
+        symbol.map(|symbol| *symbol).map_err(|error| TorchError::Open { file: self.file.clone(), reason: format!("{name}: {}", said(&error)) })
     }
 }

@@ -8,6 +8,8 @@ use crate::vae::{DecoderState, EncoderState, TimeHistory, Vae};
 
 /// The autoencoder of a generation.
 #[derive(Debug)]
+// There is one in a process, so its size does not matter.
+#[allow(clippy::large_enum_variant)]
 pub enum Autoencoder {
     /// Wan 2.1's own: the best pictures.
     Wan(Vae),

@@ -11,6 +11,8 @@ pub trait NoiseSource: Send {
     fn input(&mut self, block: u64, latent: i64, shape: &[i64]) -> Result<Tensor>;
     /// The fresh noise after denoising step `step` of block `block`.
     fn renoise(&mut self, block: u64, step: u64, shape: &[i64]) -> Result<Tensor>;
+    /// Goes on with this seed: a session was reset or its seed changed.
+    fn restart(&mut self, seed: u64);
 }
 
 /// Noise as a function of (seed, block, step) and of nothing else: any block can be made alone,
@@ -28,6 +30,10 @@ impl NoiseSource for SeededNoise {
 
     fn renoise(&mut self, block: u64, step: u64, shape: &[i64]) -> Result<Tensor> {
         normal(self.seed, block, step as u32 + 1, shape)
+    }
+
+    fn restart(&mut self, seed: u64) {
+        self.seed = seed;
     }
 }
 
@@ -97,6 +103,10 @@ impl NoiseSource for ReferenceNoise {
         // The reference draws without the leading batch dimension.
         Ok(self.randn(&shape[1..])?.f_view(shape)?)
     }
+
+    fn restart(&mut self, seed: u64) {
+        (self.seed, self.started, self.initial) = (seed, false, None);
+    }
 }
 
 /// Standard normal numbers from Philox 4x32-10 (Salmon et al., SC11) through Box-Muller.
@@ -106,10 +116,10 @@ fn normal(seed: u64, block: u64, draw: u32, shape: &[i64]) -> Result<Tensor> {
     for index in 0..count.div_ceil(4) as u32 {
         let bits = philox([index, draw, block as u32, (block >> 32) as u32], [seed as u32, (seed >> 32) as u32]);
         for pair in [[bits[0], bits[1]], [bits[2], bits[3]]] {
-            // In (0, 1], so that the logarithm is finite.
-            let radius = (-2.0 * ((f64::from(pair[0]) + 1.0) / 4_294_967_296.0).ln()).sqrt();
-            let (sin, cos) = (std::f64::consts::TAU * f64::from(pair[1]) / 4_294_967_296.0).sin_cos();
-            values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+            // In (0, 1], so that the logarithm is finite; fp32 all along, since a block takes millions.
+            let radius = (-2.0 * ((pair[0] as f32 + 1.0) / 4_294_967_296.0).ln()).sqrt();
+            let (sin, cos) = (std::f32::consts::TAU * (pair[1] as f32 / 4_294_967_296.0)).sin_cos();
+            values.extend([radius * cos, radius * sin]);
         }
     }
     values.truncate(count);

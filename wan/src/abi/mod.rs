@@ -47,9 +47,7 @@ struct Shared {
 
 // SAFETY: after loading, weights are only read; libtorch's operators may read one tensor from
 // several threads at a time, and its reference counts are atomic.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Models {}
 
 /// One generation.
 pub struct SessionHandle {
@@ -62,10 +60,6 @@ struct Owned {
     /// Keeps the models alive and lends them to `krea_wan_session_prompt`.
     models: Arc<Shared>,
 }
-
-// SAFETY: a session's own tensors are reached through the handle's mutex only, from one thread at
-// a time; the models that it shares are read-only, as said above.
-unsafe impl Send for Owned {}
 
 /// Packed RGB frames of the caller.
 #[repr(C)]
@@ -127,7 +121,33 @@ pub unsafe extern "C" fn krea_wan_models_open(
     })
 }
 
-/// Writes which device and precisions are used, as UTF-8, at most `capacity` bytes; `written` says how many.
+/// Writes how much memory the models of a JSON text would take for what its `fit` says, by the headers
+/// of their files alone: `{"parts": {"transformer": bytes, ..}, "total": bytes, "free": bytes or null}`.
+///
+/// # Safety
+/// `json` points to `json_len` bytes; `text` points to `capacity` bytes; `written` and `error` are valid for writing or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn krea_wan_plan(
+    json: *const u8,
+    json_len: usize,
+    text: *mut u8,
+    capacity: usize,
+    written: *mut usize,
+    error: *mut ErrorText,
+) -> i32 {
+    // SAFETY: the caller's promise above.
+    let Guard { json, error } = unsafe { guard(json, json_len, error) };
+    error.report(|| {
+        let (plan, free) = request::parse::<ModelsRequest>(json)?.plan()?;
+        let parts: serde_json::Map<_, _> =
+            plan.parts.iter().map(|(name, bytes)| ((*name).to_owned(), (*bytes).into())).collect();
+        let answer = serde_json::json!({ "parts": parts, "total": plan.total(), "free": free });
+        // SAFETY: the caller's promise above.
+        unsafe { write_text(&answer.to_string(), text, capacity, written) }
+    })
+}
+
+/// Writes which device and precisions are used, in words.
 ///
 /// # Safety
 /// `models` is a live handle; `text` points to `capacity` bytes; `written` and `error` are valid for writing or null.
@@ -143,17 +163,8 @@ pub unsafe extern "C" fn krea_wan_models_describe(
     let (error, models) = unsafe { (border::Text::of(error), models.as_ref()) };
     error.report(|| {
         let models = models.ok_or_else(null)?;
-        if text.is_null() || written.is_null() {
-            return Err(null());
-        }
-        let bytes = models.0.choice.as_bytes();
-        let count = bytes.len().min(capacity);
-        // SAFETY: both pointers were checked, and `text` has room for `count` bytes by the caller's promise.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), text, count);
-            *written = count;
-        }
-        Ok(())
+        // SAFETY: the caller's promise above.
+        unsafe { write_text(&models.0.choice, text, capacity, written) }
     })
 }
 
@@ -436,6 +447,23 @@ unsafe fn hand_out<T>(out: *mut *mut T, value: T) -> Result<()> {
     }
     // SAFETY: checked above and promised by the caller.
     unsafe { *out = Box::into_raw(Box::new(value)) };
+    Ok(())
+}
+
+/// # Safety
+/// `text` points to `capacity` bytes or is null; `written` is valid for writing or null.
+unsafe fn write_text(answer: &str, text: *mut u8, capacity: usize, written: *mut usize) -> Result<()> {
+    if text.is_null() || written.is_null() {
+        return Err(null());
+    }
+    if answer.len() > capacity {
+        return Err(Error::parameter(format!("{capacity} bytes are too few for an answer of {}", answer.len())));
+    }
+    // SAFETY: both pointers were checked, and there is room by the caller's promise.
+    unsafe {
+        std::ptr::copy_nonoverlapping(answer.as_ptr(), text, answer.len());
+        *written = answer.len();
+    }
     Ok(())
 }
 

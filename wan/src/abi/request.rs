@@ -3,11 +3,16 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use tch::{Device, Kind};
+
 use crate::device::{Choice, Precision};
-use crate::dit::DitOptions;
+use crate::dit::{DitConfig, DitOptions};
+use crate::memory::{AutoencoderPlan, Plan, Request, TextSize, free};
 use crate::models::{ModelFiles, Models, Placing};
 use crate::noise::{ReferenceDraw, ReferenceNoise};
 use crate::session::{Compat, Context, Session, SessionSettings, Steps};
+use crate::vae::VaeSize;
+use crate::weights::{Layout, Weights};
 use crate::{Error, Result};
 
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
@@ -35,6 +40,21 @@ pub(super) struct ModelsRequest {
     /// For models of unpublished sizes.
     heads: Option<i64>,
     text_len: Option<i64>,
+    /// What is going to be generated: the models are refused if there is no memory for it.
+    fit: Option<Fit>,
+}
+
+/// `{"width": 832, "height": 480}`, and what else the memory depends on.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fit {
+    width: u64,
+    height: u64,
+    block: Option<u64>,
+    window: Option<u64>,
+    #[serde(default)]
+    input: bool,
+    sessions: Option<u64>,
 }
 
 fn auto() -> String {
@@ -51,8 +71,57 @@ impl ModelsRequest {
         }
         let choice = Choice::new(&self.device, self.precision.parse::<Precision>()?)?;
         let dit = DitOptions { heads: self.heads, text_len: self.text_len, fp8: self.fp8 };
+        if self.fit.is_some() {
+            let (plan, free) = self.plan_for(choice, dit)?;
+            if let Some(free) = free.filter(|&free| free < plan.total()) {
+                return Err(Error::Memory(format!(
+                    "not enough memory on {choice}: {plan} are needed and {:.2} GB are free; smaller frames{}{} take less",
+                    free as f64 / 1e9,
+                    if self.fp8 { "" } else { ", fp8 weights" },
+                    if self.text_on_cpu || self.files.text.is_none() { "" } else { ", a text encoder on the CPU" }
+                )));
+            }
+        }
         let models = Models::open(&self.files, Placing { choice, text_on_cpu: self.text_on_cpu, dit })?;
         Ok((models, choice.to_string()))
+    }
+}
+
+impl ModelsRequest {
+    /// What the models and sessions of `fit` take, by the headers of the files alone, and what is
+    /// free on their device.
+    pub(super) fn plan(&self) -> Result<(Plan, Option<u64>)> {
+        let choice = Choice::new(&self.device, self.precision.parse::<Precision>()?)?;
+        self.plan_for(choice, DitOptions { heads: self.heads, text_len: self.text_len, fp8: self.fp8 })
+    }
+
+    fn plan_for(&self, choice: Choice, options: DitOptions) -> Result<(Plan, Option<u64>)> {
+        let fit = self.fit.ok_or_else(|| Error::parameter("a plan needs a size to fit"))?;
+        let weights = Weights::open(&self.files.dit, Layout::Dit)?;
+        let dit = DitConfig::from_weights(&weights, options)?;
+        let fp8 =
+            options.fp8 || matches!(weights.kind("blocks.0.ffn.0.weight"), Some(Kind::Float8e4m3fn | Kind::Float8e5m2));
+        let autoencoder = match &self.files.taehv {
+            Some(_) => AutoencoderPlan::Tiny(choice.autoencoder),
+            None => AutoencoderPlan::Wan(VaeSize::WAN_2_1, choice.autoencoder),
+        };
+        let on_device = !self.text_on_cpu && self.files.text.is_some();
+        let text_kind = if choice.transformer == Kind::Float { Kind::Float } else { Kind::BFloat16 };
+        let plan = Plan::new(&Request {
+            dit,
+            stored: if fp8 { Kind::Float8e4m3fn } else { choice.transformer },
+            compute: choice.transformer,
+            autoencoder,
+            text: on_device.then_some((TextSize::UMT5_XXL, text_kind)),
+            embedding_elsewhere: choice.device != Device::Cpu,
+            width: fit.width,
+            height: fit.height,
+            block: fit.block.unwrap_or(3),
+            window: fit.window.unwrap_or(3),
+            input: fit.input,
+            sessions: fit.sessions.unwrap_or(1),
+        });
+        Ok((plan, free(choice.device)))
     }
 }
 

@@ -165,7 +165,7 @@ impl Dit {
         {
             block.forward(&mut tokens, m, &table, cache, prompt, &reach)?;
         }
-        self.flow(&tokens, &modulation, x)
+        self.flow(&tokens, modulation, x)
     }
 
     /// Fills the cache anew from clean latents `[1, F, 16, h, w]` at positions 0 to F-1: frames
@@ -186,7 +186,7 @@ impl Dit {
         let tokens = self.context_pass(state, context, t, group, prompt, true)?;
         let t = vec![t; context.size()[1] as usize];
         let modulation = state.modulations.of(&self.time, &t)?;
-        self.flow(&tokens, &modulation, context)
+        self.flow(&tokens, modulation, context)
     }
 
     fn context_pass(
@@ -203,9 +203,9 @@ impl Dit {
         self.fill_prompt(state, prompt)?;
         state.restart(frames)?;
         let table = state.rope(0, frames)?;
+        let reach = Reach::Groups { tokens: group.max(1) * state.tokens_per_frame() };
         let modulation = state.modulations.of(&self.time, &t)?;
         let mut tokens = self.patchify(context)?;
-        let reach = Reach::Groups { tokens: group.max(1) * state.tokens_per_frame() };
         let last = self.blocks.len() - 1;
         for (i, (block, m)) in self.blocks.iter().zip(&modulation.blocks).enumerate() {
             if i == last && !whole {

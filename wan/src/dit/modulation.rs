@@ -37,25 +37,27 @@ pub(super) struct Modulation {
 /// The newest modulations, by the bits of their timesteps.
 #[derive(Debug, Default)]
 pub(super) struct Modulations {
-    known: Vec<(Vec<u64>, std::sync::Arc<Modulation>)>,
+    known: Vec<(Vec<u64>, Modulation)>,
 }
 
 impl Modulations {
     /// The modulation of timesteps `t`, one a frame, from memory or newly computed.
-    pub(super) fn of(&mut self, time: &TimeEmbedding, t: &[f64]) -> Result<std::sync::Arc<Modulation>> {
+    pub(super) fn of(&mut self, time: &TimeEmbedding, t: &[f64]) -> Result<&Modulation> {
         // One row serves all frames if they share their timestep.
         let uniform = t.iter().all(|value| value.to_bits() == t[0].to_bits());
         let distinct = if uniform { &t[..1] } else { t };
         let key: Vec<u64> = distinct.iter().map(|value| value.to_bits()).collect();
-        if let Some((_, modulation)) = self.known.iter().find(|(known, _)| *known == key) {
-            return Ok(modulation.clone());
-        }
-        if self.known.len() == REMEMBERED {
-            self.known.remove(0);
-        }
-        let modulation = std::sync::Arc::new(time.modulation(distinct)?);
-        self.known.push((key, modulation.clone()));
-        Ok(modulation)
+        let at = match self.known.iter().position(|(known, _)| *known == key) {
+            Some(at) => at,
+            None => {
+                if self.known.len() == REMEMBERED {
+                    self.known.remove(0);
+                }
+                self.known.push((key, time.modulation(distinct)?));
+                self.known.len() - 1
+            }
+        };
+        Ok(&self.known[at].1)
     }
 }
 

@@ -138,17 +138,18 @@ impl Session {
         }
         let padded =
             embedding.f_to_kind(Kind::Float)?.f_constant_pad_nd([0, 0, 0, config.text_len - embedding.size()[1]])?;
-        self.prompt.change(padded, steps, self.settings.compat)?;
         if self.block == 0 {
+            // Nothing has been made with the prompt before, so there is nothing to change from.
+            self.prompt = Prompt::default();
             self.dit.reset_prompt();
         }
-        Ok(())
+        self.prompt.change(padded, steps, self.settings.compat)
     }
 
     /// Changes the seed from the next block on.
     pub fn set_seed(&mut self, seed: u64) {
         self.settings.seed = seed;
-        self.noise = Box::new(SeededNoise { seed });
+        self.noise.restart(seed);
     }
 
     /// Changes the strength in (0, 1] of the input's repainting from the next block on.
@@ -192,6 +193,7 @@ impl Session {
         self.history = History::default();
         self.encoding = self.models.autoencoder.encoding();
         self.decoding = self.models.autoencoder.decoding(self.settings.compat.history());
+        self.noise.restart(self.settings.seed);
         self.start = None;
         (self.block, self.position) = (0, 0);
     }

@@ -62,8 +62,10 @@ mod tests {
     }
 
     #[test]
-    fn entities_are_decoded_twice_and_no_more() {
-        assert_eq!(clean_prompt("&amp;amp;amp; &amp;copy;"), "&amp; ©");
+    fn entities_are_decoded_to_the_end_but_twice_beside_a_tag() {
+        // ftfy decodes all it finds, unless a `<` says that the text is markup.
+        assert_eq!(clean_prompt("&amp;amp;amp; &amp;copy;"), "& ©");
+        assert_eq!(clean_prompt("a < b &amp;amp;amp;"), "a < b &amp;");
     }
 
     #[test]

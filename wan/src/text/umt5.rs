@@ -179,10 +179,10 @@ impl Umt5 {
                 false,
             );
             let y = y.transpose(1, 2).reshape([1, length, -1]);
-            x = x + linear(&y, &block.o);
+            x += linear(&y, &block.o);
             let y = rms(&x, &block.norm2);
             let y = linear(&y, &block.gate).gelu("tanh") * linear(&y, &block.fc1);
-            x = x + linear(&y, &block.fc2);
+            x += linear(&y, &block.fc2);
         }
         rms(&x, &self.norm)
     }

@@ -342,7 +342,7 @@ impl PixelLinear {
 
     /// `x [.., I]` to `[.., O]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&*self.weight, Some(&*self.bias))
+        x.linear(&self.weight, Some(&*self.bias))
     }
 }
 

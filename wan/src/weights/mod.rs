@@ -223,6 +223,19 @@ impl Weights {
             .collect()
     }
 
+    /// Writes every tensor under its original name to one safetensors file, which appears under its
+    /// name when it is whole. A pickle need be read but once so.
+    pub fn save(self, path: &Path) -> Result<()> {
+        let origin = self.origin.clone();
+        let tensors = self.into_tensors()?;
+        let views =
+            tensors.iter().map(|(name, weight)| Ok((name, source::Stored::of(weight)?))).collect::<Result<Vec<_>>>()?;
+        let part = path.with_extension("part");
+        let written = safetensors::tensor::serialize_to_file(views, None, &part);
+        written.map_err(|e| Error::file(&part, format!("{origin} cannot be kept there: {e}")))?;
+        std::fs::rename(&part, path).map_err(|e| Error::io(path, e))
+    }
+
     /// The tensor as stored and its fp8 scale, if the file has one beside it.
     fn fetch(&mut self, name: &str, shape: &[i64]) -> Result<Option<(Weight, Option<f64>)>> {
         let scale = match self.entries.remove(&scale_name(name)) {

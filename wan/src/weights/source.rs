@@ -170,20 +170,58 @@ pub(crate) fn entries_of(path: &Path) -> Result<Vec<(String, Entry)>> {
     Ok(entries)
 }
 
+/// A tensor as safetensors writes it.
+pub(crate) struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    pub(crate) fn of(tensor: &Tensor) -> Result<Self> {
+        let dtype = KINDS.iter().find(|(_, kind)| *kind == tensor.kind()).map(|(dtype, _)| *dtype);
+        let dtype =
+            dtype.ok_or_else(|| Error::parameter(format!("{:?} cannot be kept as safetensors", tensor.kind())))?;
+        let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        let count = bytes.len();
+        tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(Kind::Uint8)?.f_copy_data_u8(&mut bytes, count)?;
+        Ok(Stored { dtype, shape: tensor.size().iter().map(|&n| n as usize).collect(), bytes })
+    }
+}
+
+impl safetensors::View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        self.bytes.as_slice().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+const KINDS: [(Dtype, Kind); 12] = [
+    (Dtype::F32, Kind::Float),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::F8_E4M3, Kind::Float8e4m3fn),
+    (Dtype::F8_E5M2, Kind::Float8e5m2),
+    (Dtype::F64, Kind::Double),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::I32, Kind::Int),
+    (Dtype::I16, Kind::Int16),
+    (Dtype::I8, Kind::Int8),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::BOOL, Kind::Bool),
+];
+
 fn kind_of(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F32 => Kind::Float,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::F8_E4M3 => Kind::Float8e4m3fn,
-        Dtype::F8_E5M2 => Kind::Float8e5m2,
-        Dtype::F64 => Kind::Double,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I8 => Kind::Int8,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::BOOL => Kind::Bool,
-        _ => return None,
-    })
+    KINDS.iter().find(|(known, _)| *known == dtype).map(|(_, kind)| *kind)
 }

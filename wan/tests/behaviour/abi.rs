@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use krea_wan::abi::*;
-use tch::Tensor;
 
 use crate::tiny;
 
@@ -107,6 +106,31 @@ fn blocks_are_those_of_the_library() {
     }
     // SAFETY: the handle is not used again.
     unsafe { krea_wan_session_close(session) };
+}
+
+#[test]
+fn prompts_are_cleaned_tokenized_and_embedded() {
+    let files = serde_json::json!({
+        "dit": tiny::path("dit_krea_prefixed.safetensors"),
+        "taehv": tiny::path("taehv_weights.safetensors"),
+        "text": tiny::path("umt5_wan.safetensors"),
+        "tokenizer": tiny::path("tokenizer_tiny.json"),
+    });
+    let json = serde_json::json!({ "files": files, "device": "cpu", "precision": "fp32", "threads": 1, "heads": 2, "text_len": 16 });
+    let models = open_models(&json.to_string()).unwrap();
+    let made = |text: &str| {
+        let session = open_session(models, 1);
+        // SAFETY: all pointers live through the call.
+        ok(|e| unsafe { krea_wan_session_prompt(session, text.as_ptr(), text.len(), 1, e) });
+        let rgb = next(session, INPUT_NONE, None, None, null_mut()).unwrap().1;
+        // SAFETY: the handle is not used again.
+        unsafe { krea_wan_session_close(session) };
+        rgb
+    };
+    assert_eq!(made("a  cat &amp; a dog "), made("a cat & a dog"));
+    assert_ne!(made("a cat & a dog"), made("rain over a city"));
+    // SAFETY: the handle is not used again.
+    unsafe { krea_wan_models_close(models) };
 }
 
 #[test]
@@ -259,6 +283,25 @@ fn what_goes_wrong_has_a_code_and_a_sentence() {
 }
 
 #[test]
+fn a_plan_is_made_from_the_headers_and_too_much_is_refused() {
+    let files = serde_json::json!({ "dit": tiny::path("dit_krea_prefixed.safetensors"), "vae": tiny::path("vae_original_wan.safetensors") });
+    let request = |width: u64| {
+        serde_json::json!({ "files": files, "device": "cpu", "precision": "fp32", "heads": 2, "text_len": 16, "fit": { "width": width, "height": 480 } }).to_string()
+    };
+    let mut text = [0u8; 600];
+    let mut written = 0;
+    let json = request(832);
+    // SAFETY: all pointers live through the call.
+    ok(|e| unsafe { krea_wan_plan(json.as_ptr(), json.len(), text.as_mut_ptr(), text.len(), &mut written, e) });
+    let plan: serde_json::Value = serde_json::from_slice(&text[..written]).unwrap();
+    // Six frames of 60x104/4 tokens, keys and values of 64 numbers in 2 layers, 4 bytes each.
+    assert_eq!(plan["parts"]["frame cache"], 6 * 1560 * 2 * 2 * 64 * 4);
+    assert!(plan["total"].as_u64().unwrap() > plan["parts"]["transformer"].as_u64().unwrap());
+    let (code, text) = open_models(&request(16_000_000)).unwrap_err();
+    assert!(code == Code::Memory as i32 && text.contains("GB are free"), "{text}");
+}
+
+#[test]
 fn the_device_in_use_is_told() {
     let models = tiny_models();
     let mut text = [0u8; 100];
@@ -270,5 +313,4 @@ fn the_device_in_use_is_told() {
     }
     let text = std::str::from_utf8(&text[..written]).unwrap();
     assert!(text.starts_with("cpu") && text.contains("Float"), "{text}");
-    drop(Tensor::from_slice(&[0f32]));
 }

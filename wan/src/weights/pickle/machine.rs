@@ -111,7 +111,7 @@ impl<'a> Machine<'a> {
                 b']' => self.stack.push(Value::List(Rc::default())),
                 b')' => self.stack.push(Value::Tuple(Rc::default())),
                 b't' => {
-                    let items = self.to_mark()?;
+                    let items = self.since_mark()?;
                     self.stack.push(Value::Tuple(Rc::new(items)));
                 }
                 0x85..=0x87 => {
@@ -141,7 +141,7 @@ impl<'a> Machine<'a> {
                     self.set_items(vec![key, value])?;
                 }
                 b'u' => {
-                    let items = self.to_mark()?;
+                    let items = self.since_mark()?;
                     self.set_items(items)?;
                 }
                 b'a' => {
@@ -149,7 +149,7 @@ impl<'a> Machine<'a> {
                     self.append(vec![item])?;
                 }
                 b'e' => {
-                    let items = self.to_mark()?;
+                    let items = self.since_mark()?;
                     self.append(items)?;
                 }
                 b'c' => {
@@ -233,7 +233,7 @@ impl<'a> Machine<'a> {
         self.stack.pop().ok_or_else(|| "the stack is empty".to_owned())
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Value>, String> {
+    fn since_mark(&mut self) -> Result<Vec<Value>, String> {
         let mark = self.stack.iter().rposition(|value| matches!(value, Value::Mark)).ok_or("a mark is missing")?;
         let items = self.stack.split_off(mark + 1);
         self.stack.pop();
@@ -256,7 +256,7 @@ impl<'a> Machine<'a> {
         let Some(Value::Dict(dict)) = self.stack.last() else {
             return Err("it sets an item of something that is not a dictionary".into());
         };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
         let mut items = items.into_iter();

@@ -1,0 +1,59 @@
+# The few words that a person types. `make` alone prints them.
+
+INPUT  ?= examples/astronaut.mp4
+PREFIX ?= /usr/local
+CARGO  ?= cargo
+# Where cargo puts the binaries; follows CARGO_TARGET_DIR.
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+KREA   := $(TARGET)/release/krea
+
+.PHONY: help demo build test lint bench bench-wan install clean
+
+help:
+	@echo "make demo              remove the background of the clip in examples/, into demo.mp4"
+	@echo "make demo INPUT=my.mp4 ... of your own clip"
+	@echo "make test              run all tests"
+	@echo "make lint              formatting, clippy and, where cargo-deny is installed, licences"
+	@echo "make bench             measure krea beside its peers, as ratios"
+	@echo "make bench-wan         measure krea-wan beside diffusers, as ratios"
+	@echo "make install           build and install under PREFIX ($(PREFIX)); DESTDIR is honoured"
+	@echo "make clean             delete what was built; .deps stays"
+
+demo: build
+	$(KREA) run $(INPUT) --remove-bg -o demo.mp4 -y
+	@echo "The result is demo.mp4, in $(CURDIR)"
+
+build:
+	@.ci/deps build ort
+	$(CARGO) build --release
+
+# Both packages in one call: cargo then builds what they share once, with one set of features.
+test:
+	@.ci/deps build ort torch test
+	$(CARGO) test --workspace
+
+lint:
+	@.ci/deps build ort torch
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; \
+	else echo "cargo-deny is not installed: licences are not checked"; fi
+
+bench: build
+	@.ci/deps test
+	python3 benches/table.py --krea $(KREA)
+
+bench-wan:
+	@.ci/deps build torch
+	benches/wan.sh
+
+install: build
+	install -D -m 755 $(KREA) $(DESTDIR)$(PREFIX)/bin/krea
+	install -D -m 644 completions/krea.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/krea
+	install -D -m 644 completions/_krea $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_krea
+	install -D -m 644 completions/krea.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/krea.fish
+	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1
+	$(KREA) man > $(DESTDIR)$(PREFIX)/share/man/man1/krea.1
+
+clean:
+	$(CARGO) clean

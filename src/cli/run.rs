@@ -1,0 +1,276 @@
+//! `krea run`: the flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use ffmpeg_next::Rational;
+
+use crate::error::Result;
+use crate::mask::ModelChoice;
+use crate::runtime::Device;
+use crate::settings::{self, Backing, Settings, parse};
+
+/// Read a video, work on its frames, write it
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "`krea run --help` explains each option and has examples.")]
+#[command(after_long_help = "\
+Examples:
+  Remove the background, green #00FF00 instead:
+    krea run talk.mp4 --remove-bg -o talk-green.mp4
+  Another background: a colour, a picture, a looping video, the room out of focus:
+    krea run talk.mp4 --remove-bg --bg navy -o out.mp4
+    krea run talk.mp4 --remove-bg --bg beach.jpg -o out.mp4
+    krea run talk.mp4 --remove-bg --bg blur=20 -o out.mp4
+  Transparency for an editor, for the web, as pictures:
+    krea run talk.mp4 --remove-bg --bg transparent -o talk.mov
+    krea run talk.mp4 --remove-bg --bg transparent -o talk.webm
+    krea run talk.mp4 --remove-bg --bg transparent -o frames/%05d.png
+  In a pipe, ten seconds from the first minute on:
+    ffmpeg -i in.mkv -f matroska - | krea run - --remove-bg -o - | ffplay -
+    krea run talk.mp4 --remove-bg --start 1:00 --duration 10 -o part.mp4
+  Options for FFmpeg's encoder and container stand after --:
+    krea run talk.mp4 --remove-bg -o out.mp4 -- -tune film -movflags +faststart")]
+pub struct RunArgs {
+    /// Video or picture to read; - is standard input
+    #[arg(value_name = "INPUT")]
+    input: String,
+
+    /// Where to write: a file, frames/%05d.png, or - for standard output
+    #[arg(short, long, value_name = "OUTPUT")]
+    output: String,
+
+    /// Find the people and replace what is behind them
+    #[arg(long, help_heading = "Background")]
+    remove_bg: bool,
+
+    /// What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on
+    #[arg(long, value_name = "WHAT", help_heading = "Background", value_parser = parse::backing)]
+    bg: Option<Backing>,
+
+    /// Keep the colour that the old background has left on soft edges
+    #[arg(long, help_heading = "Background")]
+    no_despill: bool,
+
+    /// auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else
+    /// the selfie model that is built in
+    #[arg(long, value_name = "MODEL", default_value = "auto", env = "KREA_MASK_MODEL", help_heading = "Mask")]
+    mask_model: ModelChoice,
+
+    /// Input size of the network, for models that come in several sizes
+    #[arg(long, value_name = "WxH", value_parser = parse::whole_size, help_heading = "Mask")]
+    mask_size: Option<(u32, u32)>,
+
+    /// Least score, 0 to 1, at which a person counts
+    #[arg(long, value_name = "SCORE", default_value_t = 0.25, value_parser = parse::fraction, help_heading = "Mask")]
+    confidence: f32,
+
+    /// Where networks compute: auto, cpu, cuda, tensorrt, openvino, coreml. What is named must work; auto may fall back
+    #[arg(long, default_value = "auto", env = "KREA_DEVICE", help_heading = "Mask")]
+    device: Device,
+
+    /// Smoothing over time against flicker: off, or a strength from 0 to 1
+    #[arg(long, value_name = "off|0..1", value_parser = parse::smooth, help_heading = "Mask")]
+    smooth: Option<settings::Smooth>,
+
+    /// Soften the edge inwards by so many pixels
+    #[arg(long, value_name = "PX", default_value_t = 0.0, value_parser = parse::pixels, help_heading = "Mask")]
+    feather: f32,
+
+    /// Move the edge outwards by so many pixels, inwards if negative
+    #[arg(long, value_name = "PX", default_value_t = 0.0, allow_negative_numbers = true, help_heading = "Mask")]
+    edge_shift: f32,
+
+    /// A hard edge: person is what is more likely than this, 0 to 1
+    #[arg(long, value_name = "P", value_parser = parse::fraction, help_heading = "Mask")]
+    threshold: Option<f32>,
+
+    /// Keep at most so many people, the surest first
+    #[arg(long, value_name = "N", help_heading = "Mask")]
+    max_persons: Option<usize>,
+
+    /// Keep only the largest person
+    #[arg(long, conflicts_with = "max_persons", help_heading = "Mask")]
+    largest: bool,
+
+    /// When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop
+    #[arg(long, value_name = "WHAT", default_value = "hold", help_heading = "Mask")]
+    on_mask_error: OnMaskError,
+
+    /// Video encoder, by FFmpeg's name (libx264 where the container takes it)
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    codec: Option<String>,
+
+    /// Quality of the encoder, lower is better (18 for libx264)
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    crf: Option<f32>,
+
+    /// Speed of the encoder (veryfast for libx264)
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    preset: Option<String>,
+
+    /// Pixel format, by FFmpeg's name (as the source's, where the encoder takes it)
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    pix_fmt: Option<String>,
+
+    /// Container, by FFmpeg's name, when the name of the output does not tell (matroska for -)
+    #[arg(short, long, value_name = "NAME", help_heading = "Output")]
+    format: Option<String>,
+
+    /// Size of the output: 1280x720, or 1280x or x720 to keep the shape
+    #[arg(long, value_name = "WxH", value_parser = parse::size, help_heading = "Output")]
+    size: Option<(u32, u32)>,
+
+    /// Constant frame rate of the output, 30 or 30000/1001; without it every frame keeps its own time
+    #[arg(long, value_name = "RATE", value_parser = parse::rate, help_heading = "Output")]
+    fps: Option<Rational>,
+
+    /// Overwrite the output if it exists
+    #[arg(short = 'y', long, conflicts_with = "no_overwrite", help_heading = "Output")]
+    overwrite: bool,
+
+    /// Leave an output that exists, and end well
+    #[arg(short = 'n', long, help_heading = "Output")]
+    no_overwrite: bool,
+
+    /// Begin so far into the input: 90, 1:30 or 0:01:30.5
+    #[arg(long, value_name = "TIME", value_parser = parse::time, help_heading = "Input")]
+    start: Option<f64>,
+
+    /// Take so much of the input
+    #[arg(long, value_name = "TIME", value_parser = parse::time, help_heading = "Input")]
+    duration: Option<f64>,
+
+    /// Demuxer, by FFmpeg's name, when the content does not tell
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    input_format: Option<String>,
+
+    /// Refuse pictures with more pixels than this
+    #[arg(long, value_name = "N", default_value_t = 16384 * 8192, help_heading = "Input")]
+    max_pixels: u64,
+
+    /// Threads for decoding, masks and encoding each; 0 is one a core
+    #[arg(long, value_name = "N", default_value_t = 0, env = "KREA_THREADS")]
+    threads: usize,
+
+    /// Only errors
+    #[arg(short, long, help_heading = "Messages")]
+    quiet: bool,
+
+    /// More messages; -vv for even more
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = "Messages")]
+    verbose: u8,
+
+    /// error, warn, info, debug, trace, or a filter such as krea=info,ffmpeg=debug
+    #[arg(long, value_name = "LEVEL", env = "KREA_LOG", help_heading = "Messages")]
+    log_level: Option<String>,
+
+    /// How progress is shown on standard error; auto is a bar on a terminal, else a line now and then
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Messages")]
+    progress: ProgressKind,
+
+    /// Colours in messages
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Messages")]
+    color: clap::ColorChoice,
+
+    /// Write what was done, and how long each stage took, to this file as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Messages")]
+    stats: Option<PathBuf>,
+
+    /// Name a stage that has been busy with one frame for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0, hide_short_help = true, help_heading = "Messages")]
+    watchdog: f64,
+
+    /// Options for FFmpeg's encoder and container, as -name value; -an and -sn leave sound and subtitles out
+    #[arg(last = true, value_name = "FFMPEG OPTIONS")]
+    ffmpeg: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnMaskError {
+    Hold,
+    Pass,
+    Green,
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProgressKind {
+    Auto,
+    Bar,
+    Plain,
+    Json,
+    None,
+}
+
+impl RunArgs {
+    /// Checks the flags against each other.
+    pub fn settings(self) -> Result<Settings> {
+        let pass = settings::pass_through(&self.ffmpeg)?;
+        Settings {
+            input: crate::source::Place::parse(&self.input),
+            output: crate::sink::Destination::parse(&self.output),
+            backing: self.bg.or(self.remove_bg.then_some(Backing::GREEN)),
+            despill: !self.no_despill,
+            mask: crate::mask::Settings {
+                model: self.mask_model,
+                mask_size: self.mask_size,
+                confidence: self.confidence,
+                device: self.device,
+                threads: settings::threads(self.threads),
+                low_latency: false,
+                smooth: match self.smooth {
+                    None => crate::mask::Settings::default().smooth,
+                    Some(settings::Smooth(strength)) => strength,
+                },
+                feather: self.feather,
+                edge_shift: self.edge_shift,
+                threshold: self.threshold,
+                max_persons: self.max_persons,
+                largest: self.largest,
+                on_error: match self.on_mask_error {
+                    OnMaskError::Hold => crate::mask::OnError::Hold,
+                    OnMaskError::Pass => crate::mask::OnError::Pass,
+                    OnMaskError::Green => crate::mask::OnError::Green,
+                    OnMaskError::Stop => crate::mask::OnError::Stop,
+                },
+            },
+            choices: crate::sink::Choices {
+                format: self.format,
+                codec: self.codec,
+                pix_fmt: self.pix_fmt,
+                crf: self.crf,
+                preset: self.preset,
+                threads: self.threads,
+                ..pass
+            },
+            overwrite: match (self.overwrite, self.no_overwrite) {
+                (true, _) => crate::sink::Overwrite::Replace,
+                (_, true) => crate::sink::Overwrite::Skip,
+                _ => crate::sink::Overwrite::Refuse,
+            },
+            size: self.size,
+            fps: self.fps,
+            start: self.start,
+            duration: self.duration,
+            input_format: self.input_format,
+            max_pixels: self.max_pixels,
+            threads: settings::threads(self.threads),
+            progress: match self.progress {
+                ProgressKind::Auto => None,
+                ProgressKind::Bar => Some(crate::progress::Kind::Bar),
+                ProgressKind::Plain => Some(crate::progress::Kind::Plain),
+                ProgressKind::Json => Some(crate::progress::Kind::Json),
+                ProgressKind::None => Some(crate::progress::Kind::None),
+            },
+            messages: crate::console::Messages {
+                quiet: self.quiet,
+                verbose: self.verbose,
+                filter: self.log_level,
+                color: self.color,
+            },
+            stats: self.stats,
+            watchdog: std::time::Duration::from_secs_f64(self.watchdog.clamp(0.001, 1e6)),
+        }
+        .checked()
+    }
+}

@@ -1,0 +1,142 @@
+//! From settings to a running stage: which model, which network code, how many copies, on which device.
+
+use crate::error::{Error, Result};
+use crate::runtime::Device;
+use crate::runtime::onnx::{Runtime, Search};
+
+use super::coverage::Network;
+use super::find::Places;
+use super::selfie::{self, Selfie};
+use super::session::{Model, Session};
+use super::yolo::Yolo;
+use super::{MaskStage, ModelChoice, Settings};
+
+/// The name that `auto` and the manual speak of.
+const DEFAULT_NAME: &str = "yolov8n-seg";
+/// More copies than this gain nothing: the rest of the pipeline is slower.
+const MAX_COPIES: usize = 8;
+
+/// A network and what there is to say about it.
+pub struct Opened {
+    pub network: Box<dyn Network>,
+    /// Input width and height; `None` while it follows the frame's shape.
+    pub canvas: Option<(usize, usize)>,
+    pub provider: String,
+    pub fallback: Option<String>,
+    /// Cheap enough that one copy keeps up with any pipeline.
+    pub light: bool,
+}
+
+/// The model that will be used, and what to say about the choice.
+enum Chosen {
+    File(std::path::PathBuf),
+    Selfie,
+}
+
+impl MaskStage {
+    /// Loads ONNX Runtime and the model. `frame` is the width and height that the frames will have.
+    pub fn open(settings: &Settings, places: &Places, search: &Search, frame: (u32, u32)) -> Result<Self> {
+        let runtime = Runtime::load(search)?;
+        let (chosen, mut notice) = choose(settings, places)?;
+        let (model, label) = match &chosen {
+            Chosen::File(path) => {
+                (Model::File(path), path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+            }
+            Chosen::Selfie => (embedded(frame), "the embedded selfie model".to_owned()),
+        };
+        // A light network would only disturb a GPU that has frames to generate.
+        let device = match (&chosen, settings.device) {
+            (Chosen::Selfie, Device::Auto) => Device::Cpu,
+            (_, device) => device,
+        };
+        let threads = settings.threads.max(1);
+        let own_threads = if settings.low_latency { threads } else { 1 };
+        let first = open_network(&runtime, model, device, own_threads, settings)?;
+        let copies = match first.provider.as_str() {
+            _ if settings.low_latency || first.light => 1,
+            "CPU" => threads.min(MAX_COPIES),
+            _ => 1,
+        };
+        let canvas = first.canvas.map_or_else(|| "the frame's shape".to_owned(), |(w, h)| format!("{w}x{h}"));
+        let provider = first.provider.clone();
+        if let Some(why) = &first.fallback {
+            let told = format!("masks run on the CPU: {why}");
+            notice = Some(notice.map_or(told.clone(), |n| format!("{n}; {told}")));
+        }
+        let mut networks = vec![first.network];
+        for _ in 1..copies {
+            networks.push(open_network(&runtime, model, Device::Cpu, own_threads, settings)?.network);
+        }
+        let mut stage = Self::new(networks, settings);
+        let times = if copies > 1 { format!(", {copies} at a time") } else { String::new() };
+        let version = &runtime.library.version;
+        stage.description = format!("{label}, input {canvas}, ONNX Runtime {version} on {provider}{times}");
+        stage.notice = notice;
+        Ok(stage)
+    }
+}
+
+fn choose(settings: &Settings, places: &Places) -> Result<(Chosen, Option<String>)> {
+    match &settings.model {
+        ModelChoice::Selfie => Ok((Chosen::Selfie, None)),
+        ModelChoice::Path(path) => Ok((Chosen::File(path.clone()), None)),
+        ModelChoice::Auto => Ok(match places.find(DEFAULT_NAME, settings.mask_size) {
+            Some(path) => (Chosen::File(path), None),
+            None => {
+                let why = format!(
+                    "no {DEFAULT_NAME}.onnx in {}; using the embedded selfie model, which is made for one person near the camera",
+                    places.describe()
+                );
+                (Chosen::Selfie, Some(why))
+            }
+        }),
+        ModelChoice::Named(name) => match places.find(name, settings.mask_size) {
+            Some(path) => Ok((Chosen::File(path), None)),
+            None => Err(Error::Model(format!(
+                "no model called '{name}' in {}. Put {name}.onnx into the folder that KREA_MODELS_DIR names, or use --mask-model selfie, which needs no file.",
+                places.describe()
+            ))),
+        },
+    }
+}
+
+/// The embedded model whose shape is nearer to the frame's.
+fn embedded((width, height): (u32, u32)) -> Model<'static> {
+    if width > height {
+        Model::Embedded { name: "the embedded selfie model (landscape)", bytes: selfie::LANDSCAPE }
+    } else {
+        Model::Embedded { name: "the embedded selfie model (square)", bytes: selfie::SQUARE }
+    }
+}
+
+/// Loads a model and tells by its inputs and outputs what kind of network it is.
+pub(super) fn open_network(
+    runtime: &Runtime,
+    model: Model<'_>,
+    device: Device,
+    threads: usize,
+    settings: &Settings,
+) -> Result<Opened> {
+    let session = Session::open(runtime, model, device, threads)?;
+    let (provider, fallback) = (session.provider.clone(), session.fallback.clone());
+    let size = settings.mask_size.map(|(w, h)| (w as usize, h as usize));
+    let wrong = |why: String| Error::Model(format!("{}: {why}", model.label()));
+    let (network, canvas, light): (Box<dyn Network>, _, _) = if Yolo::fits(&session) {
+        let yolo = Yolo::new(session, size, settings.confidence, settings.choice()).map_err(wrong)?;
+        let canvas = yolo.canvas();
+        (Box::new(yolo), canvas, false)
+    } else if Selfie::fits(&session) {
+        let selfie = Selfie::new(session, size, settings.choice()).map_err(wrong)?;
+        let canvas = Some(selfie.canvas());
+        (Box::new(selfie), canvas, true)
+    } else {
+        let list =
+            |ports: &[super::session::Port]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(wrong(format!(
+            "this is not a network that krea can use. Expected: YOLO segmentation (output0 [1,4+classes+32,n] and output1 [1,32,h,w]) or one map of probabilities [1,1,h,w]. Found: {} -> {}",
+            session.input,
+            list(&session.outputs)
+        )));
+    };
+    Ok(Opened { network, canvas, provider, fallback, light })
+}

@@ -1,0 +1,315 @@
+//! Source, stages and sink, each on a named thread, joined by bounded channels.
+//!
+//! A thread that ends for whatever reason closes its channels, so its neighbours end too; the first error is kept, and
+//! "the channel is closed" never takes its place. A stop is a normal end: the source stops giving, the rest drains.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+
+/// Where frames come from.
+pub trait Source: Send {
+    /// The next frame, or `None` at the end.
+    fn next(&mut self) -> Result<Option<Frame>>;
+}
+
+/// One step of the pipeline. May hold frames back and emit many at once.
+pub trait Stage: Send {
+    /// The thread's name, and how messages call the stage.
+    fn name(&self) -> &'static str;
+    fn push(&mut self, frame: Frame, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()>;
+    /// Called once at the end of input, and on a stop.
+    fn finish(&mut self, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()>;
+}
+
+/// Where frames go to.
+pub trait Sink: Send {
+    fn write(&mut self, frame: Frame) -> Result<()>;
+    /// Called once, also after a failure elsewhere, so that what was written becomes whole.
+    fn finish(&mut self, end: End) -> Result<()>;
+}
+
+/// Why no more frames come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The input is at its end, or someone asked to stop: all that was read has arrived.
+    Drained,
+    /// Someone asked twice: what was queued is gone, but the file shall still be closed.
+    Abandoned,
+    /// A stage failed.
+    Failed,
+}
+
+/// What a producer does when its consumer is behind. The only difference between live and batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It waits.
+    Lossless,
+    /// The oldest frame in the queue is dropped and counted.
+    Latest,
+}
+
+/// The flags by which the outside stops a running pipeline.
+#[derive(Clone, Default)]
+pub struct Control {
+    /// Stop reading, let what is on its way finish.
+    pub stop: Arc<AtomicBool>,
+    /// Drop what is queued too.
+    pub abandon: Arc<AtomicBool>,
+}
+
+impl Control {
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub fn abandoned(&self) -> bool {
+        self.abandon.load(Ordering::Relaxed)
+    }
+}
+
+/// What one thread is doing, readable from any other.
+pub struct Meter {
+    pub name: &'static str,
+    /// Frames that have left this stage.
+    pub frames: AtomicU64,
+    pub dropped: AtomicU64,
+    /// Nanoseconds spent inside the stage, waiting for neighbours not counted.
+    pub busy: AtomicU64,
+    /// Milliseconds since `epoch` at which the current call began; 0 when waiting.
+    since: AtomicUsize,
+    epoch: Instant,
+}
+
+impl Meter {
+    fn new(name: &'static str, epoch: Instant) -> Self {
+        Self {
+            name,
+            frames: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            since: AtomicUsize::new(0),
+            epoch,
+        }
+    }
+
+    /// Runs `work` as this stage's own time.
+    fn time<T>(&self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        self.since.store((start - self.epoch).as_millis() as usize + 1, Ordering::Relaxed);
+        let result = work();
+        self.since.store(0, Ordering::Relaxed);
+        self.busy.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        result
+    }
+
+    /// How long the stage has been inside one call.
+    pub fn stuck_for(&self) -> Option<Duration> {
+        let since = self.since.load(Ordering::Relaxed);
+        let now = self.epoch.elapsed().as_millis() as usize;
+        (since > 0).then(|| Duration::from_millis(now.saturating_sub(since - 1) as u64))
+    }
+}
+
+/// The parts of a run before it is started.
+pub struct Pipeline {
+    pub source: Box<dyn Source>,
+    pub stages: Vec<Box<dyn Stage>>,
+    pub sink: Box<dyn Sink>,
+    pub flow: Flow,
+    pub control: Control,
+}
+
+/// Frames that may wait between two stages. Two keep neighbours busy; each one more is 3 MB a queue at 1080p.
+const QUEUE: usize = 2;
+
+impl Pipeline {
+    /// Runs to the end. `tick` is called about ten times a second on the caller's thread with a meter for each thread,
+    /// source first, sink last.
+    pub fn run(self, mut tick: impl FnMut(&[Arc<Meter>])) -> Result<()> {
+        let epoch = Instant::now();
+        let names = ["source"].into_iter().chain(self.stages.iter().map(|s| s.name())).chain(["sink"]);
+        let meters: Vec<_> = names.map(|name| Arc::new(Meter::new(name, epoch))).collect();
+        let shared = Shared { control: self.control, failure: Arc::default() };
+        let (sink_meter, inner) = meters.split_last().expect("a pipeline has at least a source and a sink");
+
+        thread::scope(|scope| {
+            let (source_out, mut upstream) = bounded(QUEUE);
+            let mut threads = Vec::new();
+            // `work` keeps its channels until the thread ends, so a failure is known before a neighbour sees the close.
+            let mut start = |meter: &Arc<Meter>, mut work: Box<dyn FnMut(&Meter) -> Result<()> + Send>| {
+                let (meter, shared) = (meter.clone(), shared.clone());
+                let thread = thread::Builder::new().name(meter.name.to_owned());
+                threads.push(
+                    thread
+                        .spawn_scoped(scope, move || shared.contain(meter.name, || work(&meter)))
+                        .expect("the system can start a thread"),
+                );
+            };
+
+            let (mut source, s) = (self.source, shared.clone());
+            let oldest = (self.flow == Flow::Latest).then(|| upstream.clone());
+            start(&inner[0], Box::new(move |m| drive_source(&mut *source, &s, m, &source_out, oldest.as_ref())));
+            for (mut stage, meter) in self.stages.into_iter().zip(&inner[1..]) {
+                let (out, next) = bounded(QUEUE);
+                let (s, input) = (shared.clone(), std::mem::replace(&mut upstream, next));
+                start(meter, Box::new(move |m| drive_stage(&mut *stage, &s, m, &input, &out)));
+            }
+            let (mut sink, s) = (self.sink, shared.clone());
+            start(sink_meter, Box::new(move |m| drive_sink(&mut *sink, &s, m, &upstream)));
+
+            while threads.iter().any(|t| !t.is_finished()) {
+                tick(&meters);
+                // Short at first, so that a job of one picture does not wait for the clock.
+                let pause = if epoch.elapsed() < Duration::from_millis(500) { 5 } else { 50 };
+                thread::sleep(Duration::from_millis(pause));
+            }
+            tick(&meters);
+        });
+        let failure = lock(&shared.failure).take();
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    control: Control,
+    failure: Arc<Mutex<Option<Error>>>,
+}
+
+impl Shared {
+    /// Runs a thread's work; keeps the first error, turns a panic into one.
+    ///
+    /// [`Error::Closed`] is no failure: whoever was downstream has gone, and that one tells why, if there is a why.
+    fn contain(&self, name: &str, work: impl FnOnce() -> Result<()>) {
+        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            Err(Error::Stage { stage: name.to_owned(), message: format!("internal error: {}", text_of(&*panic)) })
+        });
+        let Err(error) = result else { return };
+        if !matches!(error, Error::Closed) {
+            lock(&self.failure).get_or_insert(error);
+        }
+        self.control.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn failed(&self) -> bool {
+        lock(&self.failure).is_some()
+    }
+}
+
+/// Sends a frame on. With `oldest`, the reading end of the same channel, a full queue loses its oldest frame.
+fn send(frame: Frame, out: &Sender<Frame>, oldest: Option<&Receiver<Frame>>, meter: &Meter) -> Result<()> {
+    meter.frames.fetch_add(1, Ordering::Relaxed);
+    let Some(oldest) = oldest else {
+        return out.send(frame).map_err(|_| Error::Closed);
+    };
+    let mut frame = frame;
+    loop {
+        match out.try_send(frame) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Disconnected(_)) => return Err(Error::Closed),
+            Err(TrySendError::Full(back)) => {
+                frame = back;
+                if oldest.try_recv().is_ok() {
+                    meter.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+fn drive_source(
+    source: &mut dyn Source,
+    shared: &Shared,
+    meter: &Meter,
+    out: &Sender<Frame>,
+    oldest: Option<&Receiver<Frame>>,
+) -> Result<()> {
+    while !shared.control.stopped() {
+        let Some(frame) = meter.time(|| source.next())? else { break };
+        send(frame, out, oldest, meter)?;
+    }
+    Ok(())
+}
+
+fn drive_stage(
+    stage: &mut dyn Stage,
+    shared: &Shared,
+    meter: &Meter,
+    input: &Receiver<Frame>,
+    out: &Sender<Frame>,
+) -> Result<()> {
+    for frame in input {
+        if shared.control.abandoned() {
+            continue;
+        }
+        through(meter, |emit| stage.push(frame, emit), |frame| send(frame, out, None, meter))?;
+    }
+    if !shared.control.abandoned() {
+        through(meter, |emit| stage.finish(emit), |frame| send(frame, out, None, meter))?;
+    }
+    Ok(())
+}
+
+/// Runs a stage's call and passes its frames on; the time spent waiting downstream is not the stage's own.
+fn through(
+    meter: &Meter,
+    call: impl FnOnce(&mut dyn FnMut(Frame) -> Result<()>) -> Result<()>,
+    mut send: impl FnMut(Frame) -> Result<()>,
+) -> Result<()> {
+    let mut waited = Duration::ZERO;
+    let result = meter.time(|| {
+        call(&mut |frame| {
+            let start = Instant::now();
+            let began = meter.since.swap(0, Ordering::Relaxed);
+            let sent = send(frame);
+            let pause = start.elapsed();
+            meter.since.store(began + pause.as_millis() as usize, Ordering::Relaxed);
+            waited += pause;
+            sent
+        })
+    });
+    meter.busy.fetch_sub(waited.as_nanos() as u64, Ordering::Relaxed);
+    result
+}
+
+fn drive_sink(sink: &mut dyn Sink, shared: &Shared, meter: &Meter, input: &Receiver<Frame>) -> Result<()> {
+    let written = catch_unwind(AssertUnwindSafe(|| {
+        for frame in input {
+            if !shared.control.abandoned() {
+                meter.time(|| sink.write(frame))?;
+                meter.frames.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }));
+    let end = match &written {
+        Ok(Ok(())) if shared.failed() => End::Failed,
+        Ok(Ok(())) if shared.control.abandoned() => End::Abandoned,
+        Ok(Ok(())) => End::Drained,
+        _ => End::Failed,
+    };
+    let finished = meter.time(|| sink.finish(end));
+    match written {
+        Err(panic) => std::panic::resume_unwind(panic),
+        Ok(result) => result.and(finished),
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
+}
+
+/// The value behind the lock is replaced whole, so a panic elsewhere cannot leave it half written.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,144 @@
+//! What a run shall do, checked: the flags of the command line in the terms of the stages.
+
+pub mod parse;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ffmpeg_next::Rational;
+
+use crate::colour::{GREEN, Rgb};
+use crate::console::Messages;
+use crate::error::{Error, Result};
+use crate::sink::{Choices, Destination, Overwrite};
+use crate::source::Place;
+use crate::{mask, progress};
+
+/// One run from an input to an output.
+pub struct Settings {
+    pub input: Place,
+    pub output: Destination,
+    /// What replaces the background; `None` leaves the frames as they are.
+    pub backing: Option<Backing>,
+    pub despill: bool,
+    pub mask: mask::Settings,
+    pub choices: Choices,
+    pub overwrite: Overwrite,
+    /// Width and height; 0 follows from the other by the picture's shape.
+    pub size: Option<(u32, u32)>,
+    pub fps: Option<Rational>,
+    /// Seconds into the input.
+    pub start: Option<f64>,
+    /// Seconds of the input.
+    pub duration: Option<f64>,
+    pub input_format: Option<String>,
+    pub max_pixels: u64,
+    pub threads: usize,
+    /// `None` chooses by whether stderr is a terminal.
+    pub progress: Option<progress::Kind>,
+    pub messages: Messages,
+    pub stats: Option<PathBuf>,
+    /// A stage that is busy with one frame for so long is named.
+    pub watchdog: Duration,
+}
+
+/// What stands behind the persons.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backing {
+    Colour(Rgb),
+    Transparent,
+    /// Radius in pixels; by default 1/40 of the width.
+    Blur(Option<f32>),
+    /// A picture or a video.
+    File(PathBuf),
+}
+
+impl Backing {
+    pub const GREEN: Self = Self::Colour(GREEN);
+}
+
+/// Strength of the smoothing over time; `None` is off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Smooth(pub Option<f32>);
+
+impl Settings {
+    /// Says what cannot work before anything is opened.
+    pub(crate) fn checked(mut self) -> Result<Self> {
+        self.choices.alpha = self.backing == Some(Backing::Transparent);
+        if let (Place::File(input), Destination::Pictures(output)) = (&self.input, &self.output)
+            && input == output
+        {
+            return Err(Error::Usage("input and output are the same pictures".to_owned()));
+        }
+        if self.max_pixels == 0 {
+            return Err(Error::Usage("--max-pixels must be at least 1".to_owned()));
+        }
+        Ok(self)
+    }
+}
+
+/// 0 stands for one thread a core.
+pub(crate) fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        n => n,
+    }
+}
+
+/// Reads the options after `--`: `-name value` pairs for FFmpeg's encoder and muxer, and `-an`, `-sn`, `-metadata`.
+pub(crate) fn pass_through(words: &[String]) -> Result<Choices> {
+    let mut choices = Choices::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let Some(name) = word.strip_prefix('-').filter(|n| !n.is_empty()) else {
+            return Err(Error::Usage(format!("after --, options are written as -name value; '{word}' is neither")));
+        };
+        match name {
+            "an" => choices.no_audio = true,
+            "sn" => choices.no_subtitles = true,
+            _ => {
+                let value = words.next().ok_or_else(|| Error::Usage(format!("-{name} after -- needs a value")))?;
+                option(&mut choices, name, value)?;
+            }
+        }
+    }
+    Ok(choices)
+}
+
+fn option(choices: &mut Choices, name: &str, value: &str) -> Result<()> {
+    // Video is the only stream that is encoded, so `-b:v` is `-b`.
+    let name = name.strip_suffix(":v").or_else(|| name.strip_suffix(":v:0")).unwrap_or(name);
+    match name {
+        "metadata" => {
+            let (key, value) = value
+                .split_once('=')
+                .ok_or_else(|| Error::Usage(format!("-metadata takes key=value, not '{value}'")))?;
+            choices.metadata.push((key.to_owned(), value.to_owned()));
+        }
+        "c" | "vcodec" | "codec" => return Err(Error::Usage("the video codec is chosen with --codec".to_owned())),
+        _ if name.ends_with(":a") || name.ends_with(":s") => {
+            return Err(Error::Usage(format!("-{name}: sound and subtitles are copied, never encoded")));
+        }
+        _ => choices.options.push((name.to_owned(), value.to_owned())),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn ffmpeg_options_are_pairs() {
+        let c = pass_through(&words("-b:v 2M -an -metadata title=x -g 50")).unwrap();
+        assert_eq!(c.options, [("b".into(), "2M".into()), ("g".into(), "50".into())]);
+        assert!(c.no_audio && !c.no_subtitles && c.metadata == [("title".into(), "x".into())]);
+        for bad in ["-g", "film", "-c:a aac", "-c:v libx265", "-metadata x", "-"] {
+            assert!(matches!(pass_through(&words(bad)), Err(Error::Usage(_))), "{bad}");
+        }
+    }
+}

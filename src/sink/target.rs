@@ -1,0 +1,184 @@
+//! Where the output grows and how it gets its name: as `.part` beside its place, renamed when whole.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Where the output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    File(PathBuf),
+    /// Numbered pictures: the name holds a `%d` or `%05d`.
+    Pictures(PathBuf),
+    Stdout,
+    Url(String),
+}
+
+impl Destination {
+    pub fn parse(text: &str) -> Self {
+        if text == "-" {
+            Self::Stdout
+        } else if text.contains("://") {
+            Self::Url(text.to_owned())
+        } else if is_pattern(text) {
+            Self::Pictures(PathBuf::from(text))
+        } else {
+            Self::File(PathBuf::from(text))
+        }
+    }
+
+    /// The file that the output becomes, where it is one file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) | Self::Pictures(path) => write!(f, "{}", path.display()),
+            Self::Stdout => write!(f, "standard output"),
+            Self::Url(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+/// `%d`, `%05d`: the number of a picture.
+fn is_pattern(text: &str) -> bool {
+    text.split('%').skip(1).any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('d'))
+}
+
+/// What to do about a file that stands where the output shall go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    Refuse,
+    Replace,
+    /// Leave it and call the job done.
+    Skip,
+}
+
+/// Looks at a destination before anything is read or loaded. `Ok(false)` means: skip, it is there already.
+pub fn check(destination: &Destination, input: Option<&Path>, overwrite: Overwrite) -> Result<bool> {
+    let path = match destination {
+        Destination::File(path) => path,
+        Destination::Pictures(path) => return check_folder(path).map(|()| true),
+        Destination::Stdout | Destination::Url(_) => return Ok(true),
+    };
+    if path.is_dir() {
+        return Err(Error::Output(format!("{}: is a directory; name a file in it", path.display())));
+    }
+    if path.exists() {
+        if input.is_some_and(|input| same_file(input, path)) {
+            return Err(Error::Usage(format!(
+                "{}: input and output are the same file; choose another name for the output",
+                path.display()
+            )));
+        }
+        match overwrite {
+            Overwrite::Refuse => {
+                return Err(Error::Output(format!(
+                    "{}: exists already; -y overwrites it, -n leaves it and ends well",
+                    path.display()
+                )));
+            }
+            Overwrite::Skip => return Ok(false),
+            Overwrite::Replace => {}
+        }
+    }
+    check_folder(path).map(|()| true)
+}
+
+fn check_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if folder.is_dir() {
+        Ok(())
+    } else {
+        Err(Error::Output(format!("{}: the folder {} does not exist", path.display(), folder.display())))
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// A file that is being written under its temporary name, locked against a second writer.
+pub(super) struct Part {
+    place: PathBuf,
+    part: PathBuf,
+    _lock: File,
+}
+
+impl Part {
+    pub(super) fn create(place: &Path) -> Result<Self> {
+        let mut name = place.as_os_str().to_owned();
+        name.push(".part");
+        let part = PathBuf::from(name);
+        let failed = |e: std::io::Error| Error::Output(format!("{}: cannot be written: {e}", part.display()));
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&part).map_err(failed)?;
+        // SAFETY: locks a descriptor that is open for as long as this value lives.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(Error::Output(format!("{}: another krea is writing this file", part.display())));
+        }
+        file.set_len(0).map_err(failed)?;
+        Ok(Self { place: place.to_owned(), part, _lock: file })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.part
+    }
+
+    /// Gives the file its name. What stood there before is gone only now.
+    pub(super) fn keep(self) -> Result<()> {
+        fs::rename(&self.part, &self.place).map_err(|e| {
+            Error::Output(format!(
+                "{}: the finished file cannot be given its name: {e}; it lies in {}",
+                self.place.display(),
+                self.part.display()
+            ))
+        })
+    }
+
+    /// Removes what was written.
+    pub(super) fn discard(self) {
+        if let Err(e) = fs::remove_file(&self.part)
+            && e.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!("{}: cannot be removed: {e}", self.part.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_a_file_unless_it_says_otherwise() {
+        assert_eq!(Destination::parse("-"), Destination::Stdout);
+        assert_eq!(Destination::parse("a/%05d.png"), Destination::Pictures("a/%05d.png".into()));
+        assert_eq!(Destination::parse("100%.mp4"), Destination::File("100%.mp4".into()));
+        assert_eq!(Destination::parse("udp://h:1"), Destination::Url("udp://h:1".into()));
+    }
+
+    #[test]
+    fn a_part_is_locked_and_renamed_when_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("out.mp4");
+        let part = Part::create(&place).unwrap();
+        assert!(matches!(Part::create(&place), Err(Error::Output(m)) if m.contains("another krea")));
+        part.keep().unwrap();
+        assert!(place.exists() && !dir.path().join("out.mp4.part").exists());
+        Part::create(&place).unwrap().discard();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,136 @@
+//! Masks against the reference implementations' own results on the same tensors and pictures.
+
+mod mask_support;
+
+use ffmpeg_next::frame::Video;
+use krea::mask::coverage::{Coverage, Curve, View};
+use krea::mask::find::Places;
+use krea::mask::letterbox::Fit;
+use krea::mask::upsample::Upsampler;
+use krea::mask::yolo::{Head, Margin, Raw};
+use krea::mask::{MaskStage, ModelChoice, Settings};
+use krea::pipeline::Stage;
+use krea::runtime::Device;
+use mask_support::{frame, iou, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
+use serde_json::Value;
+
+const COCO: Head = Head { classes: 80, person: 0 };
+
+fn size(value: &Value, key: &str) -> (usize, usize) {
+    let at = |i: usize| value[key][i].as_u64().unwrap() as usize;
+    (at(1), at(0))
+}
+
+/// The hard mask of `coverage` on `width` x `height` pixels.
+fn hard(coverage: &Coverage, (width, height): (usize, usize)) -> Vec<u8> {
+    let mut alpha = vec![0; width * height];
+    Upsampler::new(Some(0.5)).enlarge(coverage, 1.0, width, height, &mut alpha);
+    alpha
+}
+
+#[test]
+fn yolo_masks_and_boxes_from_raw_outputs() {
+    let Some(dir) = shared("yolo_masks_and_boxes_from_raw_outputs", "parity-seg") else { return };
+    let manifest: Value = serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
+    let mut seen = 0;
+    for item in manifest["items"].as_array().unwrap() {
+        let Some(raw) = item["raw"].as_str() else { continue };
+        let (canvas, source) = (size(item, "input_hw"), size(item, "image_hw"));
+        let fit = Fit::letterbox(source, canvas);
+        let number = |key: &str| item["letterbox"][key].as_u64().unwrap() as usize;
+        assert_eq!((fit.left, fit.top), (number("left"), number("top")), "{raw}");
+        assert_eq!(fit.size, (number("new_w"), number("new_h")), "{raw}");
+
+        let arrays = read_npz(&dir.join(raw));
+        let (shape, prototypes) = &arrays["output1"];
+        let grid = (shape[3], shape[2]);
+        let tensors = Raw { head: COCO, output0: &arrays["output0"].1, prototypes, grid };
+        let persons = tensors.detect(0.25);
+
+        let expected: Vec<Vec<f32>> = serde_json::from_value(item["boxes_xyxy_native"].clone()).unwrap();
+        assert_eq!(persons.len(), expected.len(), "{raw}");
+        for (person, expected) in persons.iter().zip(&expected) {
+            let found = person.native(fit);
+            for i in 0..4 {
+                assert!((found[i] - expected[i]).abs() < 0.5, "{raw}: {found:?} for {expected:?}");
+            }
+        }
+
+        let stem = raw.trim_end_matches("_raw.npz");
+        let (_, _, letterbox) = read_grey(&dir.join(format!("{stem}_union_letterbox.png")));
+        let (_, _, native) = read_grey(&dir.join(format!("{stem}_union_native.png")));
+        for margin in [Margin::NONE, Margin::NATURAL] {
+            let mut logits = Vec::new();
+            tensors.union(&persons, fit, margin, &mut logits);
+            let mut coverage = Coverage {
+                width: canvas.0,
+                height: canvas.1,
+                values: logits,
+                view: View { left: 0.0, top: 0.0, width: canvas.0 as f32, height: canvas.1 as f32 },
+                curve: Curve::Logit,
+                empty: persons.is_empty(),
+            };
+            let at_letterbox = iou(&hard(&coverage, canvas), &letterbox);
+            coverage.view = View::of(fit, canvas.0, canvas.1);
+            let mask = hard(&coverage, source);
+            let at_native = iou(&mask, &native);
+            eprintln!("{stem} {margin:?}: letterbox {at_letterbox:.5} native {at_native:.5}");
+            if margin == Margin::NONE {
+                assert!(at_letterbox >= 0.999, "{stem}: {at_letterbox}");
+            }
+            assert!(at_native >= if canvas == (320, 192) { 0.985 } else { 0.99 }, "{stem} {margin:?}: {at_native}");
+            if expected.is_empty() {
+                assert!(mask.iter().all(|&a| a == 0), "{stem}: nobody is there");
+            }
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 5);
+}
+
+const NAMES: [&str; 7] =
+    ["doctor_f060", "portrait_f060", "three_f015", "three_f035", "webcam_f010", "webcam_f140", "webcam_f220"];
+
+/// The mask of one picture by a whole stage, as a user gets it.
+fn mask_of(settings: &Settings, picture: Video) -> Vec<u8> {
+    let size = (picture.width(), picture.height());
+    let mut stage = MaskStage::open(settings, &Places::default(), &search(), size).unwrap();
+    let mut masks = Vec::new();
+    let mut emit = |frame: krea::frame::Frame| {
+        masks.push(frame.mask.unwrap().alpha.to_vec());
+        Ok(())
+    };
+    stage.push(frame(picture, 0), &mut emit).unwrap();
+    stage.finish(&mut emit).unwrap();
+    masks.pop().unwrap()
+}
+
+/// Mean intersection over union with the pseudo ground truth, against what the study of these models measured.
+#[test]
+fn masks_are_as_good_as_the_models_allow() {
+    let test = "masks_are_as_good_as_the_models_allow";
+    let (Some(models), Some(truth)) = (shared(test, "models"), shared(test, "media/pseudo_gt")) else { return };
+    if runtime(test).is_none() {
+        return;
+    }
+    let expected = [
+        (ModelChoice::Path(models.join("yolov8n-seg.onnx")), 0.992),
+        (ModelChoice::Path(models.join("yolov8n-seg-384x640.onnx")), 0.988),
+        (ModelChoice::Path(models.join("yolov8n-seg-192x320.onnx")), 0.982),
+        (ModelChoice::Path(models.join("yolov8n-seg-384x640-int8.onnx")), 0.986),
+        (ModelChoice::Path(models.join("selfie_segmentation_nchw.onnx")), 0.989),
+        (ModelChoice::Path(models.join("selfie_segmentation_landscape_nchw.onnx")), 0.989),
+        (ModelChoice::Selfie, 0.989),
+    ];
+    for (model, figure) in expected {
+        let settings = Settings { model: model.clone(), threads: 1, device: Device::Cpu, ..Settings::default() };
+        let scores = NAMES.map(|name| {
+            let mask = mask_of(&settings, read_picture(&truth.join(format!("{name}.png"))));
+            let (_, _, trimap) = read_grey(&truth.join(format!("{name}_trimap.png")));
+            trimap_iou(&mask, &trimap)
+        });
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        eprintln!("{model:?}: mean {mean:.4} of {figure}: {scores:.4?}");
+        assert!(mean >= figure - 0.005, "{model:?}: {mean} {scores:?}");
+    }
+}
