@@ -1,6 +1,7 @@
 //! The command line: one file a command; flags only, no logic.
 
 mod completions;
+mod models;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   krea run talk.mp4 --remove-bg -o talk-green.mp4
   krea run me.jpg --remove-bg --bg transparent -o me.png
+  krea models pull yolov8n-seg
   krea completions bash > ~/.local/share/bash-completion/completions/krea
 
 Exit codes:
@@ -37,6 +39,7 @@ No telemetry, no update check: krea talks to nobody but the inputs and outputs t
 #[derive(Subcommand)]
 enum Command {
     Run(Box<RunArgs>),
+    Models(models::ModelsArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -46,6 +49,7 @@ impl Cli {
     pub fn run(self) -> Result<Exit> {
         match self.command {
             Command::Run(args) => crate::job::run(args.settings()?),
+            Command::Models(args) => args.run(),
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),
         }
