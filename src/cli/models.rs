@@ -67,16 +67,25 @@ enum Command {
     },
     /// Remove a model's files; the licence stays agreed to
     #[command(after_help = "Examples:\n  krea models rm taew2.1\n  krea models rm krea-14b && df -h")]
-    Rm { name: String },
+    Rm {
+        name: String,
+    },
     /// Print where a model's files are, one a line
-    #[command(after_help = "Examples:\n  krea models path yolov8n-seg\n  cp \"$(krea models path taew2.1)\" /media/stick")]
-    Path { name: String },
+    #[command(
+        after_help = "Examples:\n  krea models path yolov8n-seg\n  cp \"$(krea models path taew2.1)\" /media/stick"
+    )]
+    Path {
+        name: String,
+    },
     /// Take a file that you have made or brought as a model's file
     #[command(after_help = "\
 Examples:
   krea models import rfdetr-seg output/inference_model.onnx
   krea models import yolov8n-seg /media/stick/yolov8n-seg.onnx")]
-    Import { name: String, file: PathBuf },
+    Import {
+        name: String,
+        file: PathBuf,
+    },
 }
 
 /// Fetch models, and what they need; goes on where it was cut off

@@ -39,10 +39,6 @@ impl Repo {
         self.root.join(&self.name)
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Where the bytes lie; the etag must have passed `is_etag`.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.folder().join("blobs").join(etag)

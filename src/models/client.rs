@@ -22,7 +22,10 @@ const MOST_REDIRECTS: usize = 5;
 #[derive(Debug)]
 pub(super) enum Fault {
     /// Trying again may help; the server may have said after how long.
-    Passing { why: String, after: Option<Duration> },
+    Passing {
+        why: String,
+        after: Option<Duration>,
+    },
     /// The hub has no such file for this user.
     Absent(String),
     Final(Error),
@@ -49,7 +52,9 @@ impl Client {
         let endpoint = environment.endpoint.clone();
         let uri: Option<Uri> = endpoint.parse().ok();
         if uri.is_none_or(|u| !matches!(u.scheme_str(), Some("http" | "https")) || u.host().is_none()) {
-            return Err(Error::Usage(format!("HF_ENDPOINT is '{endpoint}', which is not an address such as https://host")));
+            return Err(Error::Usage(format!(
+                "HF_ENDPOINT is '{endpoint}', which is not an address such as https://host"
+            )));
         }
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -71,11 +76,13 @@ impl Client {
         let response = self.follow(Method::Head, &self.address(origin, revision), |r| {
             header(r, "x-linked-etag").is_some() && header(r, "x-repo-commit").is_some()
         })?;
-        let strange = |what: &str| Fault::Final(Error::Model(format!("{}: the hub's answer {what}", origin.repository)));
+        let strange =
+            |what: &str| Fault::Final(Error::Model(format!("{}: the hub's answer {what}", origin.repository)));
         let etag = header(&response, "x-linked-etag").or_else(|| header(&response, "etag"));
         let etag = etag.ok_or_else(|| strange("has no etag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
-        let commit = header(&response, "x-repo-commit").ok_or_else(|| strange("names no commit; is this a hub?"))?.to_owned();
+        let commit =
+            header(&response, "x-repo-commit").ok_or_else(|| strange("names no commit; is this a hub?"))?.to_owned();
         if !is_etag(&etag) || !is_commit(&commit) {
             return Err(strange("has an etag or a commit that cannot be file names"));
         }
@@ -115,7 +122,12 @@ impl Client {
     }
 
     /// Sends the request, and again to wherever it is redirected unless `enough` is content with the redirect itself.
-    fn follow(&self, method: Method, url: &str, enough: impl Fn(&Response<Body>) -> bool) -> Result<Response<Body>, Fault> {
+    fn follow(
+        &self,
+        method: Method,
+        url: &str,
+        enough: impl Fn(&Response<Body>) -> bool,
+    ) -> Result<Response<Body>, Fault> {
         let mut uri: Uri = url.parse().map_err(|_| Fault::Final(Error::Model(format!("'{url}' is not an address"))))?;
         let home = uri.clone();
         for _ in 0..=MOST_REDIRECTS {
@@ -230,7 +242,8 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
         let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{scheme}://{host}{folder}/{location}")
     };
-    let uri: Uri = absolute.parse().map_err(|_| format!("redirected to '{}', which is no address", location.escape_debug()))?;
+    let uri: Uri =
+        absolute.parse().map_err(|_| format!("redirected to '{}', which is no address", location.escape_debug()))?;
     match (scheme, uri.scheme_str()) {
         ("https", Some("https")) | ("http", Some("http" | "https")) => Ok(uri),
         _ => Err(format!("redirected from {scheme} to '{}'", absolute.escape_debug())),

@@ -76,10 +76,13 @@ impl Environment {
         Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token,
-            offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().any(|n| text(n).is_some_and(|v| is_true(&v))),
+            offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+                .into_iter()
+                .any(|n| text(n).is_some_and(|v| is_true(&v))),
             timeout: seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or(TIMEOUT),
             hub,
-            models: path("KREA_MODELS_DIR").or_else(|| xdg("XDG_DATA_HOME", ".local/share").map(|p| p.join("krea/models"))),
+            models: path("KREA_MODELS_DIR")
+                .or_else(|| xdg("XDG_DATA_HOME", ".local/share").map(|p| p.join("krea/models"))),
             state: xdg("XDG_STATE_HOME", ".local/state").map(|p| p.join("krea")),
         }
     }

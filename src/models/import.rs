@@ -37,11 +37,8 @@ impl Library {
         let part = target.with_file_name(format!(".{}.{}.part", file.name, std::process::id()));
         progress.begin(&file.name, status.len(), 0);
         let mut source = File::open(path).map_err(unreadable)?;
-        let copied = if in_place {
-            super::verify::sha256_of(path, progress)
-        } else {
-            copy(&mut source, path, &part, progress)
-        };
+        let copied =
+            if in_place { super::verify::sha256_of(path, progress) } else { copy(&mut source, path, &part, progress) };
         progress.end();
         let pulled = file.from.iter().find_map(|o| lock.find(&o.repository, &o.file)).map(|e| e.sha256.clone());
         let kept = copied.and_then(|sha256| match file.sha256.clone().or(pulled) {

@@ -91,7 +91,9 @@ impl LockFile {
             Err(e) => return Err(wrong(e.to_string())),
         };
         let lock: Lock = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-        let sound = |e: &Entry| super::verify::is_sha256(&e.sha256) && (e.repo == IMPORTED || super::cache::is_commit(&e.commit));
+        let sound = |e: &Entry| {
+            super::verify::is_sha256(&e.sha256) && (e.repo == IMPORTED || super::cache::is_commit(&e.commit))
+        };
         if lock.version != VERSION || !lock.files.iter().all(sound) {
             return Err(wrong(format!("not a lock file of version {VERSION}")));
         }

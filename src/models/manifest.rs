@@ -97,7 +97,10 @@ impl Manifest {
             }
             for file in &model.files {
                 if !is_file_name(&file.name) || !files.insert(&file.name) {
-                    return wrong(format!("'{}' is not a plain file name, or stands twice", file.name.escape_default()));
+                    return wrong(format!(
+                        "'{}' is not a plain file name, or stands twice",
+                        file.name.escape_default()
+                    ));
                 }
                 if file.from.is_empty() && model.export.is_none() {
                     return wrong(format!("nothing says where '{}' comes from", file.name));

@@ -41,11 +41,20 @@ pub struct Library {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Whole, at this path; the origin is `None` for a file in the folder of plain files.
-    Here { path: PathBuf, origin: Option<Origin> },
+    Here {
+        path: PathBuf,
+        origin: Option<Origin>,
+    },
     /// So many bytes of a download that was cut off.
-    Partial { bytes: u64 },
+    Partial {
+        bytes: u64,
+    },
     /// There, but not as long as it was when it was pulled.
-    Damaged { path: PathBuf, bytes: u64, expected: u64 },
+    Damaged {
+        path: PathBuf,
+        bytes: u64,
+        expected: u64,
+    },
     Missing,
 }
 

@@ -54,7 +54,9 @@ impl Repo {
             }
             let blob = std::fs::canonicalize(&pointer).ok();
             let own = remove_file(&pointer)?;
-            match blob.filter(|b| b.file_name().is_some_and(|n| b.parent() == real(&self.blob(&n.to_string_lossy())).as_deref())) {
+            match blob.filter(|b| {
+                b.file_name().is_some_and(|n| b.parent() == real(&self.blob(&n.to_string_lossy())).as_deref())
+            }) {
                 Some(blob) if !self.is_used(&blob) => freed += remove_file(&blob)?,
                 Some(_) => {}
                 // A system without links: the file itself lay here.

@@ -14,40 +14,56 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As it was when it was pulled, or as its name in the cache says.
-    Sound { path: PathBuf, sha256: String },
+    Sound {
+        path: PathBuf,
+        sha256: String,
+    },
     /// Here, and nobody has said what it should be.
-    Unknown { path: PathBuf, sha256: String },
+    Unknown {
+        path: PathBuf,
+        sha256: String,
+    },
     /// Not what it was.
-    Damaged { path: PathBuf, expected: String, found: String },
-    Missing { name: String },
+    Damaged {
+        path: PathBuf,
+        expected: String,
+        found: String,
+    },
+    Missing {
+        name: String,
+    },
 }
 
 impl Library {
     /// Reads every file of the model and compares.
     pub fn verify(&self, model: &Model, progress: &mut Transfer) -> Result<Vec<Verdict>> {
-        model.files.iter().map(|file| {
-            let (path, origin) = match self.state(file)? {
-                State::Here { path, origin } => (path, origin),
-                State::Damaged { path, bytes, expected } => {
-                    let (expected, found) = (format!("{expected} bytes"), format!("{bytes} bytes"));
-                    return Ok(Verdict::Damaged { path, expected, found });
-                }
-                State::Partial { .. } | State::Missing => return Ok(Verdict::Missing { name: file.name.clone() }),
-            };
-            let lock = self.lock.read()?;
-            let locked = match &origin {
-                Some(o) => lock.find(&o.repository, &o.file),
-                None => lock.find(super::lock::IMPORTED, &file.name),
-            };
-            let expected = file.sha256.clone().or(locked.map(|e| e.sha256.clone()));
-            let expected = expected.or_else(|| origin.is_some().then(|| name_of_blob(&path)).flatten());
-            let sha256 = sha256_of(&path, progress)?;
-            Ok(match expected {
-                None => Verdict::Unknown { path, sha256 },
-                Some(expected) if expected == sha256 => Verdict::Sound { path, sha256 },
-                Some(expected) => Verdict::Damaged { path, expected, found: sha256 },
+        model
+            .files
+            .iter()
+            .map(|file| {
+                let (path, origin) = match self.state(file)? {
+                    State::Here { path, origin } => (path, origin),
+                    State::Damaged { path, bytes, expected } => {
+                        let (expected, found) = (format!("{expected} bytes"), format!("{bytes} bytes"));
+                        return Ok(Verdict::Damaged { path, expected, found });
+                    }
+                    State::Partial { .. } | State::Missing => return Ok(Verdict::Missing { name: file.name.clone() }),
+                };
+                let lock = self.lock.read()?;
+                let locked = match &origin {
+                    Some(o) => lock.find(&o.repository, &o.file),
+                    None => lock.find(super::lock::IMPORTED, &file.name),
+                };
+                let expected = file.sha256.clone().or(locked.map(|e| e.sha256.clone()));
+                let expected = expected.or_else(|| origin.is_some().then(|| name_of_blob(&path)).flatten());
+                let sha256 = sha256_of(&path, progress)?;
+                Ok(match expected {
+                    None => Verdict::Unknown { path, sha256 },
+                    Some(expected) if expected == sha256 => Verdict::Sound { path, sha256 },
+                    Some(expected) => Verdict::Damaged { path, expected, found: sha256 },
+                })
             })
-        }).collect()
+            .collect()
     }
 }
 
@@ -70,7 +86,12 @@ pub(super) fn sha256_of(path: &Path, progress: &mut Transfer) -> Result<String> 
 }
 
 /// Hashes up to `limit` bytes; returns how many there were.
-pub(super) fn feed(from: &mut impl Read, limit: u64, hasher: &mut Sha256, progress: &mut Transfer) -> std::io::Result<u64> {
+pub(super) fn feed(
+    from: &mut impl Read,
+    limit: u64,
+    hasher: &mut Sha256,
+    progress: &mut Transfer,
+) -> std::io::Result<u64> {
     let mut buffer = vec![0; 1 << 18];
     let (mut from, mut done) = (from.take(limit), 0);
     loop {
