@@ -5,50 +5,50 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::sha256;
+use crate::machine::sha256;
 
-pub const COMMIT: &str = "1111111111111111111111111111111111111111";
+pub(crate) const COMMIT: &str = "1111111111111111111111111111111111111111";
 
 /// A file that the hub has.
 #[derive(Clone)]
-pub struct Served {
-    pub repository: String,
-    pub file: String,
-    pub commit: String,
+pub(crate) struct Served {
+    pub(crate) repository: String,
+    pub(crate) file: String,
+    pub(crate) commit: String,
     /// Large files are named by sha256 and lie in the store; small ones by a git object's name, at the hub itself.
-    pub large: bool,
-    pub bytes: Arc<Vec<u8>>,
+    pub(crate) large: bool,
+    pub(crate) bytes: Arc<Vec<u8>>,
     /// What the hub says the etag is.
-    pub etag: String,
+    pub(crate) etag: String,
 }
 
 impl Served {
-    pub fn large(repository: &str, file: &str, bytes: Vec<u8>) -> Self {
+    pub(crate) fn large(repository: &str, file: &str, bytes: Vec<u8>) -> Self {
         let etag = sha256(&bytes);
         let (repository, file) = (repository.to_owned(), file.to_owned());
         Self { repository, file, commit: COMMIT.to_owned(), large: true, bytes: Arc::new(bytes), etag }
     }
 
-    pub fn small(repository: &str, file: &str, bytes: Vec<u8>) -> Self {
+    pub(crate) fn small(repository: &str, file: &str, bytes: Vec<u8>) -> Self {
         Self { large: false, etag: "2".repeat(40), ..Self::large(repository, file, bytes) }
     }
 }
 
 /// A request that has come in.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub at_store: bool,
-    pub method: String,
-    pub path: String,
+pub(crate) struct Seen {
+    pub(crate) at_store: bool,
+    pub(crate) method: String,
+    pub(crate) path: String,
     /// The first byte that was asked for.
-    pub from: u64,
-    pub token: Option<String>,
+    pub(crate) from: u64,
+    pub(crate) token: Option<String>,
     /// Bytes of the file that were sent.
-    pub sent: u64,
+    pub(crate) sent: u64,
 }
 
 /// What to do with a request.
-pub enum Answer {
+pub(crate) enum Answer {
     Normal,
     /// This status line and these headers, without the file.
     Status(u16, &'static str),
@@ -69,8 +69,8 @@ pub enum Answer {
 type Rule = Box<dyn FnMut(&Seen) -> Answer + Send>;
 
 /// The running server; its threads end with the process.
-pub struct Hub {
-    pub url: String,
+pub(crate) struct Hub {
+    pub(crate) url: String,
     inner: Arc<Inner>,
 }
 
@@ -82,7 +82,7 @@ struct Inner {
 }
 
 impl Hub {
-    pub fn new(files: Vec<Served>) -> Self {
+    pub(crate) fn new(files: Vec<Served>) -> Self {
         let hub = TcpListener::bind("127.0.0.1:0").unwrap();
         let store = TcpListener::bind("127.0.0.2:0").unwrap();
         let inner = Arc::new(Inner {
@@ -106,29 +106,29 @@ impl Hub {
     }
 
     /// From now on this decides what becomes of requests.
-    pub fn answer(&self, rule: impl FnMut(&Seen) -> Answer + Send + 'static) {
+    pub(crate) fn answer(&self, rule: impl FnMut(&Seen) -> Answer + Send + 'static) {
         *self.inner.rule.lock().unwrap() = Box::new(rule);
     }
 
     /// The same as `answer`, for requests for bytes only.
-    pub fn answer_store(&self, mut rule: impl FnMut(&Seen) -> Answer + Send + 'static) {
+    pub(crate) fn answer_store(&self, mut rule: impl FnMut(&Seen) -> Answer + Send + 'static) {
         self.answer(move |seen| if seen.at_store { rule(seen) } else { Answer::Normal });
     }
 
-    pub fn serve(&self, files: Vec<Served>) {
+    pub(crate) fn serve(&self, files: Vec<Served>) {
         *self.inner.files.lock().unwrap() = files;
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.inner.seen.lock().unwrap().clone()
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.inner.seen.lock().unwrap().clear();
     }
 
     /// Bytes of files that have left the server.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.seen().iter().map(|s| s.sent).sum()
     }
 }

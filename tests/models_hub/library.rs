@@ -1,11 +1,9 @@
-//! `krea models`: licences, the lock file, offline, import, rm, and names that try to leave their folders.
-
-mod models_support;
+//! Licences, the lock file, offline, import, rm, and names that try to leave their folders.
 
 use std::process::{Command, Stdio};
 
-use models_support::hub::{Answer, COMMIT, Hub, Served};
-use models_support::{Ended, Machine, manifest, noise, read, sha256, skip};
+use crate::hub::{Answer, COMMIT, Hub, Served};
+use crate::machine::{Ended, Machine, manifest, noise, read, sha256, skip};
 
 const REPO: &str = "owner/weights";
 const FILE: &str = "model.bin";
@@ -173,9 +171,8 @@ fn no_name_from_a_server_or_a_list_leaves_the_cache() {
         assert!(hub.seen().is_empty());
     }
     let (hub, machine) = one(&noise(1000, 9));
-    hub.answer_store(|_| Answer::Normal);
     hub.answer(|_| Answer::Status(302, "Location: file:///etc/passwd\r\n"));
-    machine.pull(&[]).with(4).saying("redirected from http to 'file:///etc/passwd'");
+    machine.pull(&[]).with(4).saying("redirected to 'file:///etc/passwd'");
 }
 
 #[test]
