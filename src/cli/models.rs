@@ -19,16 +19,17 @@ use crate::progress::Kind;
 #[derive(Args)]
 #[command(after_help = "`krea models --help` says where files lie and has examples.")]
 #[command(after_long_help = "\
-Files lie in the Hugging Face cache, shared with other tools, in their layout; HF_HOME, HF_HUB_CACHE, HF_ENDPOINT,
-HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and HF_HUB_DOWNLOAD_TIMEOUT are honoured. A plain file in the folder
-KREA_MODELS_DIR (~/.local/share/krea/models) comes first. What was pulled once is locked by its sha256 in
-~/.local/state/krea/models.lock.json; a later difference is an error.
+Files lie in the Hugging Face cache, in its layout, shared with other tools. HF_HOME, HF_HUB_CACHE,
+HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and HF_HUB_DOWNLOAD_TIMEOUT are honoured; so is
+SSL_CERT_FILE. A plain file in the folder KREA_MODELS_DIR (~/.local/share/krea/models) comes first.
+What was pulled once is locked by its sha256 in ~/.local/state/krea/models.lock.json; a later
+difference is an error.
 
 Examples:
   krea models list
   krea models pull yolov8n-seg --accept-license
   krea models verify
-  krea models import rfdetr-seg output/inference_model.onnx")]
+  krea models import rfdetr-seg output/*.onnx")]
 pub(super) struct ModelsArgs {
     #[command(subcommand)]
     command: Command,
@@ -80,7 +81,7 @@ enum Command {
     /// Take a file that you have made or brought as a model's file
     #[command(after_help = "\
 Examples:
-  krea models import rfdetr-seg output/inference_model.onnx
+  krea models import rfdetr-seg output/*.onnx
   krea models import yolov8n-seg /media/stick/yolov8n-seg.onnx")]
     Import {
         name: String,

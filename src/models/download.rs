@@ -126,7 +126,7 @@ impl<'a> Part<'a> {
 
     /// Fetches until the file has its size; returns its sha256.
     fn complete(&mut self, client: &Client, retry: Retry, progress: &mut Transfer) -> Result<String> {
-        let mut patience = Patience::new(retry);
+        let mut patience = Patience::new(retry, ". What has come is kept: the same command goes on from there");
         while self.length < self.wanted.meta.size {
             let before = self.length;
             let fault = match self.fetch(client, progress) {
@@ -136,7 +136,7 @@ impl<'a> Part<'a> {
             if self.length > before {
                 patience.progressed();
             }
-            patience.after(&self.wanted.name, fault)?;
+            patience.bear(&self.wanted.name, fault)?;
         }
         Ok(hex(std::mem::take(&mut self.hasher)))
     }

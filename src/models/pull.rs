@@ -47,6 +47,13 @@ impl Library {
                         self.adopt(file, &origin, &path, progress)?;
                     }
                     State::Here { origin: None, .. } => {}
+                    State::Damaged { path, .. } if self.plain(file).as_deref() == Some(path.as_path()) => {
+                        return Err(Error::Model(format!(
+                            "{} is damaged. krea did not fetch it: import it again, or krea models rm {}, then pull",
+                            path.display(),
+                            model.name
+                        )));
+                    }
                     State::Damaged { path, bytes, expected } => {
                         let path = path.display();
                         tracing::warn!("{path} is damaged: {bytes} bytes, where {expected} were pulled");
@@ -140,7 +147,7 @@ impl Library {
             let pinned = locked(origin);
             let revision = pinned.map_or("main", |e| e.commit.as_str());
             let retry = Retry { tries: options.retry.tries.min(TRIES_OF_THE_FIRST_QUESTION), ..options.retry };
-            let mut patience = Patience::new(retry);
+            let mut patience = Patience::new(retry, "");
             let meta = loop {
                 match client.head(origin, revision) {
                     Ok(meta) => break Some(meta),
@@ -154,7 +161,7 @@ impl Library {
                         }
                         break None;
                     }
-                    Err(fault) => patience.after(&file.name, fault)?,
+                    Err(fault) => patience.bear(&file.name, fault)?,
                 }
             };
             let Some(meta) = meta else { continue };

@@ -29,11 +29,14 @@ impl Default for Retry {
 pub(super) struct Patience {
     retry: Retry,
     failures: u32,
+    /// What there is to say when it is given up.
+    last_words: &'static str,
 }
 
 impl Patience {
-    pub(super) fn new(retry: Retry) -> Self {
-        Self { retry, failures: 0 }
+    /// `last_words` are said when it is given up.
+    pub(super) fn new(retry: Retry, last_words: &'static str) -> Self {
+        Self { retry, failures: 0, last_words }
     }
 
     /// Something was achieved.
@@ -42,7 +45,7 @@ impl Patience {
     }
 
     /// Waits if trying again makes sense, else gives the error to end with.
-    pub(super) fn after(&mut self, what: &str, fault: Fault) -> Result<()> {
+    pub(super) fn bear(&mut self, what: &str, fault: Fault) -> Result<()> {
         let (why, asked) = match fault {
             Fault::Passing { why, after } => (why, after),
             Fault::Absent(why) => return Err(Error::Model(format!("{what}: {why}"))),
@@ -52,7 +55,8 @@ impl Patience {
         if self.failures >= self.retry.tries {
             let times = self.failures;
             return Err(Error::Model(format!(
-                "{what}: {why}; given up after {times} tries in a row. What is here is kept: the same command goes on from there"
+                "{what}: {why}; given up after {times} failures in a row{}",
+                self.last_words
             )));
         }
         let pause = asked.unwrap_or_else(|| self.pause());
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_cap_and_start_anew_after_progress() {
-        let mut patience = Patience::new(Retry { tries: 20, delay: Duration::from_secs(1) });
+        let mut patience = Patience::new(Retry { tries: 20, delay: Duration::from_secs(1) }, "");
         let mut pauses = Vec::new();
         for failures in 1..8 {
             patience.failures = failures;
@@ -91,8 +95,8 @@ mod tests {
 
     #[test]
     fn a_pause_beyond_reason_is_told_not_slept() {
-        let mut patience = Patience::new(Retry::default());
+        let mut patience = Patience::new(Retry::default(), "");
         let fault = Fault::Passing { why: "429".into(), after: Some(Duration::from_secs(7200)) };
-        assert!(patience.after("x", fault).unwrap_err().to_string().contains("120 minutes"));
+        assert!(patience.bear("x", fault).unwrap_err().to_string().contains("120 minutes"));
     }
 }

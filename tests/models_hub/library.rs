@@ -253,6 +253,8 @@ fn a_file_that_was_brought_is_used_like_one_that_was_pulled() {
     assert!(hub.seen().is_empty());
     std::fs::write(&path, noise(3000, 15)).unwrap();
     machine.run(&["verify", "m"]).with(4);
+    std::fs::write(&path, "short").unwrap();
+    machine.pull(&[]).with(4).saying("krea models rm m");
     machine.run(&["rm", "m"]).with(0);
     assert!(!path.exists());
 
