@@ -7,7 +7,7 @@ CARGO  ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 KREA   := $(TARGET)/release/krea
 
-.PHONY: help demo build test lint bench bench-wan install clean
+.PHONY: help demo build test lint bench bench-wan completions install clean
 
 help:
 	@echo "make demo              remove the background of the clip in examples/, into demo.mp4"
@@ -46,6 +46,12 @@ bench: build
 bench-wan:
 	@.ci/deps build torch
 	benches/wan.sh
+
+# After a change of the command line.
+completions: build
+	$(KREA) completions bash > completions/krea.bash
+	$(KREA) completions zsh > completions/_krea
+	$(KREA) completions fish > completions/krea.fish
 
 install: build
 	install -D -m 755 $(KREA) $(DESTDIR)$(PREFIX)/bin/krea

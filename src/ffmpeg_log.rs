@@ -9,14 +9,14 @@ pub(crate) fn route() {
     #[cfg(all(unix, target_arch = "x86_64"))]
     // SAFETY: the callback is a plain function that lives for ever.
     unsafe {
-        ffi::av_log_set_level(ffi::AV_LOG_VERBOSE as i32);
+        ffi::av_log_set_level(ffi::AV_LOG_VERBOSE);
         ffi::av_log_set_callback(Some(unix::callback));
     }
     // Elsewhere the type of the arguments differs; FFmpeg then speaks only of what is fatal.
     #[cfg(not(all(unix, target_arch = "x86_64")))]
     // SAFETY: sets an integer.
     unsafe {
-        ffi::av_log_set_level(ffi::AV_LOG_FATAL as i32);
+        ffi::av_log_set_level(ffi::AV_LOG_FATAL);
     }
 }
 
@@ -32,7 +32,7 @@ mod unix {
         format: *const c_char,
         arguments: *mut ffi::__va_list_tag,
     ) {
-        if level > ffi::AV_LOG_VERBOSE as c_int {
+        if level > ffi::AV_LOG_VERBOSE {
             return;
         }
         let mut line = [0 as c_char; 1024];
@@ -59,10 +59,10 @@ mod unix {
         match level {
             // Why an output fails concerns the user; what is wrong with the input is counted elsewhere. A parser of the
             // input speaks as a codec context without a codec, whose name is NULL.
-            l if l <= ffi::AV_LOG_ERROR as c_int && writes && !text.starts_with("[NULL") => {
+            l if l <= ffi::AV_LOG_ERROR && writes && !text.starts_with("[NULL") => {
                 tracing::warn!(target: "ffmpeg", "{text}")
             }
-            l if l <= ffi::AV_LOG_WARNING as c_int => tracing::debug!(target: "ffmpeg", "{text}"),
+            l if l <= ffi::AV_LOG_WARNING => tracing::debug!(target: "ffmpeg", "{text}"),
             _ => tracing::trace!(target: "ffmpeg", "{text}"),
         }
     }

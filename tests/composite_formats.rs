@@ -281,6 +281,41 @@ fn a_transparent_background_gives_an_alpha_plane_that_is_the_mask() {
 }
 
 #[test]
+fn full_range_by_name_stays_full_range_under_the_new_name() {
+    let mut source = picture(Pixel::YUVJ420P, 33, 17, 8);
+    source.set_color_range(Range::Unspecified);
+    let out = composite(Background::Transparent, true, frame(source, |_, _| 128));
+    assert_eq!((out.format(), out.color_range()), (Pixel::YUVA420P, Range::JPEG));
+    let out = composite(Background::Transparent, true, frame(picture(Pixel::YUV420P, 33, 17, 8), |_, _| 128));
+    assert_eq!(out.color_range(), Range::Unspecified);
+}
+
+#[test]
+fn a_person_who_fades_as_a_whole_keeps_the_colours() {
+    // All of the person at the same low alpha, as when a held mask decays: nothing solid says what spill would be.
+    let (w, h) = (96, 64);
+    for alpha in [40u8, 100, 200] {
+        let inside = |x: usize, y: usize| (24..72).contains(&x) && (16..56).contains(&y);
+        let mask = |x, y| if inside(x, y) { alpha } else { 0 };
+        let source = || {
+            let mut p = picture(Pixel::GBRP, w, h, 17);
+            for plane in 0..3 {
+                let stride = p.stride(plane);
+                let bytes = p.data_mut(plane);
+                for (x, y) in (0..w * h).map(|i| (i % w, i / w)) {
+                    bytes[y * stride + x] = if inside(x, y) { [120, 90, 200][plane] } else { 30 };
+                }
+            }
+            frame(p, mask)
+        };
+        let [plain, clean] = [false, true].map(|d| planes(&composite(Background::Colour(GREEN), d, source())));
+        for p in 0..3 {
+            assert!(plain[p].iter().zip(&clean[p]).all(|(a, b)| a.abs_diff(*b) <= 1), "alpha {alpha}");
+        }
+    }
+}
+
+#[test]
 fn transparency_leaves_nothing_of_the_old_background() {
     // Two scenes with the same person on different backgrounds: under alpha 0 nothing tells them apart.
     let alpha = |x: usize, _: usize| if x < 40 { 0 } else { 255 };

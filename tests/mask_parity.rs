@@ -8,7 +8,7 @@ use krea::mask::find::Places;
 use krea::mask::letterbox::Fit;
 use krea::mask::upsample::Upsampler;
 use krea::mask::yolo::{Head, Margin, Raw};
-use krea::mask::{MaskStage, ModelChoice, Settings};
+use krea::mask::{MaskStage, ModelChoice, Settings, rfdetr};
 use krea::pipeline::Stage;
 use krea::runtime::Device;
 use mask_support::{frame, iou, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
@@ -86,6 +86,42 @@ fn yolo_masks_and_boxes_from_raw_outputs() {
         seen += 1;
     }
     assert_eq!(seen, 5);
+}
+
+#[test]
+fn rfdetr_masks_from_raw_outputs() {
+    let Some(dir) = shared("rfdetr_masks_from_raw_outputs", "parity-seg") else { return };
+    let manifest: Value = serde_json::from_slice(&std::fs::read(dir.join("rfdetr_manifest.json")).unwrap()).unwrap();
+    let arrays = read_npz(&dir.join("rfdetr_synth_raw.npz"));
+    let (shape, masks) = &arrays["masks"];
+    let grid = (shape[3], shape[2]);
+    let raw = rfdetr::Raw { boxes: &arrays["dets"].1, labels: &arrays["labels"].1, masks, queries: shape[1], grid };
+    let persons = raw.detect(manifest["threshold"].as_f64().unwrap() as f32);
+
+    let (width, height) = size(&manifest, "image_hw");
+    let all = manifest["all_above"].as_array().unwrap();
+    let expected: Vec<&Value> = all.iter().filter(|v| v["label"] == manifest["person_class"]).collect();
+    assert_eq!(persons.len(), expected.len());
+    for (person, expected) in persons.iter().zip(expected) {
+        assert!((f64::from(person.score) - expected["score"].as_f64().unwrap()).abs() < 1e-4);
+        let [cx, cy, w, h] = person.bounds;
+        let corners = [cx - w / 2.0, cy - h / 2.0, cx + w / 2.0, cy + h / 2.0];
+        for (i, corner) in corners.into_iter().enumerate() {
+            let scale = if i % 2 == 0 { width } else { height } as f32;
+            assert!((corner * scale - expected["box"][i].as_f64().unwrap() as f32).abs() < 0.5);
+        }
+    }
+    let mut coverage = Coverage {
+        width: grid.0,
+        height: grid.1,
+        view: View { left: 0.0, top: 0.0, width: grid.0 as f32, height: grid.1 as f32 },
+        ..Coverage::default()
+    };
+    raw.union(&persons, &mut coverage.values);
+    let (_, _, union) = read_grey(&dir.join("rfdetr_synth_union.png"));
+    let score = iou(&hard(&coverage, (width, height)), &union);
+    eprintln!("rfdetr: {score:.5}");
+    assert!(score >= 0.999, "{score}");
 }
 
 const NAMES: [&str; 7] =

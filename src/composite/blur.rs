@@ -27,3 +27,49 @@ impl Blur {
         &self.field
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W: usize = 240;
+    const H: usize = 120;
+
+    fn blurred(codes: &[u8], alpha: &[u8], sigma: f32) -> Vec<f32> {
+        let mut blur = Blur::default();
+        let field = blur.of(View { samples: codes, stride: W, width: W, height: H }, alpha, [sigma; 2]);
+        let (mut line, mut out) = (Vec::new(), vec![0.0; W * H]);
+        for (y, row) in out.chunks_exact_mut(W).enumerate() {
+            field.line(y, &mut line);
+            field.along(&line, 0, row);
+        }
+        out
+    }
+
+    #[test]
+    fn a_person_leaves_no_halo_on_a_plain_wall() {
+        let person = |i: usize| (100..140).contains(&(i % W)) && i / W > 30;
+        let alpha: Vec<u8> = (0..W * H).map(|i| if person(i) { 255 } else { 0 }).collect();
+        let codes: Vec<u8> = (0..W * H).map(|i| if person(i) { 250 } else { 40 }).collect();
+        for sigma in [1.0, 3.0, 12.0] {
+            let out = blurred(&codes, &alpha, sigma);
+            assert!((0..W * H).all(|i| person(i) || (out[i] - 40.0).abs() < 0.01), "sigma {sigma}");
+        }
+    }
+
+    #[test]
+    fn an_edge_becomes_the_integral_of_a_gaussian() {
+        let codes: Vec<u8> = (0..W * H).map(|i| if i % W < W / 2 { 0 } else { 200 }).collect();
+        for sigma in [2.0f32, 6.0, 16.0] {
+            let out = blurred(&codes, &[0; W * H], sigma);
+            let row = &out[H / 2 * W..][..W];
+            // At the edge one half; one and two standard deviations beyond it .8413 and .9772.
+            for (distance, share) in [(0.0, 0.5), (1.0, 0.8413), (2.0, 0.9772)] {
+                let at = W as f32 / 2.0 - 0.5 + distance * sigma;
+                let (left, t) = (at as usize, at.fract());
+                let value = row[left] + (row[left + 1] - row[left]) * t;
+                assert!((value / 200.0 - share).abs() < 0.02, "sigma {sigma} at {distance}: {value}");
+            }
+        }
+    }
+}

@@ -18,12 +18,13 @@ pub(super) fn sharpened(alpha: u16) -> u16 {
     square(square(square(alpha)))
 }
 
-/// Local means of persons, and the step S, in one plane.
+/// The step S, and local means of persons, in one plane.
 #[derive(Default)]
 pub(super) struct Surroundings {
-    area: Area,
-    near: Sums,
-    around: Sums,
+    /// Cells near soft alpha, and all cells.
+    edges: Area,
+    everywhere: Area,
+    means: Means,
     person: Field,
     background: Field,
     mixed: Field,
@@ -31,61 +32,45 @@ pub(super) struct Surroundings {
     spill: Field,
 }
 
-/// How much the next larger neighbourhood counts against the nearer one. It decides where the nearer one holds little.
-const WIDER: f32 = 0.05;
-/// Sizes of the neighbourhoods beyond the cell itself, as standard deviations in cells.
-const NEAR: [f32; 1] = [1.5];
-const FAR: [f32; 2] = [1.5, 6.0];
-
 impl Surroundings {
-    /// Looks at a plane near its soft edges, or at the persons in all of it if `everywhere`. `cell` is the grid's cell
-    /// in samples; `empty` is the code for a frame without any person. False if there is nothing to restore.
-    pub(super) fn look<T: Code>(
-        &mut self,
-        plane: View<T>,
-        alpha: &[u8],
-        cell: [usize; 2],
-        empty: f32,
-        everywhere: bool,
-    ) -> bool {
-        // Means over cells this large do not need every row.
-        let nth = if cell[1] >= 8 { 2 } else { 1 };
-        let soft = self.area.near_soft(alpha, plane.width, cell);
+    /// Takes the alpha that the next planes share, and the grid's cell in samples. False if nothing is soft.
+    pub(super) fn prepare(&mut self, alpha: &[u8], width: usize, cell: [usize; 2]) -> bool {
+        let height = alpha.len() / width;
+        self.everywhere.all(width, height, cell);
+        let soft = self.edges.near_soft(alpha, width, cell);
         if soft {
-            self.near.gather(plane, alpha, &self.area, nth, |a| sharpened(255 - a));
-            settle(&mut self.near, &mut self.around, &NEAR, empty, &mut self.background);
-            self.near.gather(plane, alpha, &self.area, nth, hidden_if_soft);
-            settle(&mut self.near, &mut self.around, &NEAR, empty, &mut self.mixed);
-            let own = View { samples: alpha, stride: plane.width, width: plane.width, height: plane.height };
-            self.near.gather(own, alpha, &self.area, nth, hidden_if_soft);
-            settle(&mut self.near, &mut self.around, &NEAR, 0.0, &mut self.alpha);
-        }
-        if everywhere {
-            self.area.all(plane.width, plane.height, cell);
-        }
-        if soft || everywhere {
-            self.near.gather(plane, alpha, &self.area, nth, sharpened);
-            let reaches = if everywhere { &FAR[..] } else { &NEAR };
-            settle(&mut self.near, &mut self.around, reaches, empty, &mut self.person);
-        }
-        if soft {
-            self.spill.combine([&self.person, &self.background, &self.mixed, &self.alpha], |[f, b, c, a]| {
-                let step = (f - c) / (1.0 - a / 255.0).max(1.0 / 255.0);
-                let full = f - b;
-                step.max(full.min(0.0)).min(full.max(0.0))
-            });
+            let own = View { samples: alpha, stride: width, width, height };
+            self.means.near(own, alpha, &self.edges, hidden_if_soft, &mut self.alpha);
         }
         soft
     }
 
-    /// The mean colour of persons near each place.
-    pub(super) fn person(&self) -> &Field {
-        &self.person
+    /// Finds the step for a plane.
+    pub(super) fn look_at_edges<T: Code>(&mut self, plane: View<T>, alpha: &[u8]) {
+        let (means, edges) = (&mut self.means, &self.edges);
+        means.near(plane, alpha, edges, sharpened, &mut self.person);
+        means.near(plane, alpha, edges, |a| sharpened(255 - a), &mut self.background);
+        means.near(plane, alpha, edges, hidden_if_soft, &mut self.mixed);
+        self.spill.combine([&self.person, &self.background, &self.mixed, &self.alpha], |[f, b, c, a]| {
+            let (step, full) = ((f - c) * 255.0 / (255.0 - a).max(1.0), f - b);
+            // Without any person or any background nearby there is nothing to go by.
+            if step.is_nan() || full.is_nan() { 0.0 } else { step.max(full.min(0.0)).min(full.max(0.0)) }
+        });
+    }
+
+    /// Spreads the colours of the persons in a plane over all of it. `empty` is the code for a frame without any.
+    pub(super) fn look_at_persons<T: Code>(&mut self, plane: View<T>, alpha: &[u8], empty: f32) {
+        self.means.far(plane, alpha, &self.everywhere, sharpened, empty, &mut self.person);
     }
 
     /// What to add to a pixel, times the share of it that is not person.
     pub(super) fn spill(&self) -> &Field {
         &self.spill
+    }
+
+    /// The colours of the persons near each place.
+    pub(super) fn person(&self) -> &Field {
+        &self.person
     }
 }
 
@@ -95,15 +80,55 @@ fn hidden_if_soft(alpha: u16) -> u16 {
     if alpha == 0 { 0 } else { 255 - alpha }
 }
 
-/// Means over the cell, and over more and more around it where the cell holds little.
-fn settle(near: &mut Sums, around: &mut Sums, reaches: &[f32], empty: f32, field: &mut Field) {
-    for &sigma in reaches {
-        around.clone_from(near);
-        around.smooth([sigma; 2]);
-        near.add(around, WIDER);
+/// Gathers means over a cell and its neighbourhood; keeps its memory.
+#[derive(Default)]
+struct Means {
+    sums: Sums,
+    around: Sums,
+}
+
+/// Neighbourhoods, as standard deviations of a Gaussian in cells. A cell in the middle of a wide edge holds little that is
+/// sure, so even the near one reaches two cells to each side.
+const NEAR: f32 = 0.8;
+const FAR: f32 = 6.0;
+/// How much the far neighbourhood counts against the near one.
+const FARTHER: f32 = 0.05;
+
+impl Means {
+    /// Means near each cell; NaN where there is nothing.
+    fn near<T: Code>(
+        &mut self,
+        plane: View<T>,
+        alpha: &[u8],
+        area: &Area,
+        weigh: impl Fn(u16) -> u16 + Copy,
+        field: &mut Field,
+    ) {
+        // A mean over a large cell does not need every row.
+        let nth = (area.cell_height() / 4).max(1);
+        self.sums.gather(plane, alpha, area, nth, weigh);
+        self.sums.smooth([NEAR; 2]);
+        self.sums.mean(f32::NAN, field);
     }
-    near.add_total(1e-9);
-    near.mean(empty, field);
+
+    /// Means that reach over all of the plane, ever wider where there is nothing near.
+    fn far<T: Code>(
+        &mut self,
+        plane: View<T>,
+        alpha: &[u8],
+        area: &Area,
+        weigh: impl Fn(u16) -> u16 + Copy,
+        empty: f32,
+        field: &mut Field,
+    ) {
+        self.sums.gather(plane, alpha, area, 1, weigh);
+        self.sums.smooth([NEAR; 2]);
+        self.around.clone_from(&self.sums);
+        self.around.smooth([FAR; 2]);
+        self.sums.add(&self.around, FARTHER);
+        self.sums.add_total(1e-9);
+        self.sums.mean(empty, field);
+    }
 }
 
 /// Replaces the colours of a run by those of the person alone.

@@ -45,6 +45,10 @@ impl Area {
         self.size(width, height, cell, true);
     }
 
+    pub(super) fn cell_height(&self) -> usize {
+        self.cell[1]
+    }
+
     /// Cells at most two away from one with soft alpha. False if there is none.
     pub(super) fn near_soft(&mut self, alpha: &[u8], width: usize, cell: [usize; 2]) -> bool {
         self.size(width, alpha.len() / width, cell, false);
@@ -95,7 +99,7 @@ impl Sums {
                     continue;
                 }
                 // All rows of the cells first: that loop has no order in x and runs on vectors. At most 64 rows of
-                // 16-bit codes times 256 fit 32 bits.
+                // 16-bit codes times 256 fit 31 bits.
                 let across = cells.start * cell[0]..plane.width.min(cells.end * cell[0]);
                 let (codes, weights) = (&mut codes[across.clone()], &mut weights[across.clone()]);
                 codes.fill(0);
@@ -122,8 +126,9 @@ impl Sums {
                 }
                 let line = j * area.width;
                 for (k, (s, w)) in codes.chunks(cell[0]).zip(weights.chunks(cell[0])).enumerate() {
-                    self.code[line + cells.start + k] = s.iter().map(|&v| v as f32).sum();
-                    self.weight[line + cells.start + k] = w.iter().map(|&v| v as f32).sum();
+                    // Through i32, which converts on vectors; there is room.
+                    self.code[line + cells.start + k] = s.iter().map(|&v| v as i32 as f32).sum();
+                    self.weight[line + cells.start + k] = w.iter().map(|&v| v as i32 as f32).sum();
                 }
             }
         }
@@ -268,6 +273,75 @@ fn convolve_columns(from: &[f32], to: &mut [f32], width: usize, kernel: &[f32]) 
                     *t += k * f;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(samples: &[u16], width: usize) -> View<'_, u16> {
+        View { samples, stride: width, width, height: samples.len() / width }
+    }
+
+    #[test]
+    fn cells_hold_weighted_means() {
+        let (w, h) = (37, 11);
+        let codes: Vec<u16> = (0..w * h).map(|i| (i * 7919 % 65536) as u16).collect();
+        let alpha: Vec<u8> = (0..w * h).map(|i| [0, 255, 77][i / 20 % 3]).collect();
+        for cell in [[1, 1], [4, 2], [16, 8]] {
+            let (mut area, mut sums, mut field) = (Area::default(), Sums::default(), Field::default());
+            area.all(w, h, cell);
+            sums.gather(view(&codes, w), &alpha, &area, 1, |a| 255 - a);
+            sums.mean(-1.0, &mut field);
+            for (i, &value) in field.value.iter().enumerate() {
+                let (x, y) = (i % field.width * cell[0], i / field.width * cell[1]);
+                let (mut sum, mut weight) = (0.0, 0.0);
+                for (y, x) in (y..h.min(y + cell[1])).flat_map(|y| (x..w.min(x + cell[0])).map(move |x| (y, x))) {
+                    sum += f64::from(255 - alpha[y * w + x]) * f64::from(codes[y * w + x]);
+                    weight += f64::from(255 - alpha[y * w + x]);
+                }
+                let want = if weight > 0.0 { sum / weight } else { -1.0 };
+                assert!((f64::from(value) - want).abs() < 0.05, "{cell:?} cell {i}: {value} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ramp_is_read_back_as_a_ramp_wherever_reading_starts() {
+        let (w, h) = (70, 40);
+        let codes: Vec<u16> = (0..w * h).map(|i| (100 + 10 * (i % w) + 5 * (i / w)) as u16).collect();
+        for cell in [[1, 1], [2, 4], [8, 8]] {
+            let (mut area, mut sums, mut field) = (Area::default(), Sums::default(), Field::default());
+            area.all(w, h, cell);
+            sums.gather(view(&codes, w), &vec![255; w * h], &area, 1, |a| a);
+            sums.mean(0.0, &mut field);
+            let mut line = Vec::new();
+            for y in 4..32 {
+                field.line(y, &mut line);
+                for start in [4, 5, 11, 30] {
+                    let mut out = [0.0; 29];
+                    field.along(&line, start, &mut out);
+                    for (i, v) in out.iter().enumerate() {
+                        let want = (100 + 10 * (start + i) + 5 * y) as f32;
+                        assert!((v - want).abs() < 0.01, "{cell:?} row {y} at {}: {v} {want}", start + i);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_cells_near_soft_alpha_are_wanted() {
+        let (w, h) = (160, 160);
+        let mut alpha = vec![0u8; w * h];
+        let mut area = Area::default();
+        assert!(!area.near_soft(&alpha, w, [16, 16]) && !area.wanted.contains(&true));
+        alpha[5 * 16 * w + 5 * 16] = 9;
+        assert!(area.near_soft(&alpha, w, [16, 16]));
+        for (i, &wanted) in area.wanted.iter().enumerate() {
+            assert_eq!(wanted, (i % 10).abs_diff(5) <= 2 && (i / 10).abs_diff(5) <= 2);
         }
     }
 }

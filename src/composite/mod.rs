@@ -10,6 +10,7 @@ mod layer;
 
 pub use alpha::with_alpha;
 
+use ffmpeg::color::Range;
 use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
@@ -87,6 +88,10 @@ impl CompositeStage {
             let mut new = pooled(&mut self.pool, target, width, height)
                 .map_err(|e| fail(format!("no memory for a {width}x{height} picture: {e}")))?;
             copy_props(picture, &mut new);
+            if format.pixel != target && !format.rgb && Coding::of(picture, format).full {
+                // The name yuvj says so by itself; yuva does not.
+                new.set_color_range(Range::JPEG);
+            }
             fresh = Some(new);
         }
         let job = Job { format, despill: self.despill, seconds: frame.time.seconds(), mask: &mask.alpha };
@@ -177,18 +182,26 @@ impl Job<'_> {
         let behind = match background {
             Background::Colour(colour) => Behind::Colour(coding.codes(*colour)),
             Background::Transparent => Behind::Nothing,
-            Background::Blur(radius) => Behind::Blur(*radius),
+            Background::Blur(radius) => Behind::Blur(radius.max(0.0)),
             Background::Pictures(pictures) => Behind::Picture(fitting(pictures.at(self.seconds)?, picture)?),
         };
 
+        let hidden = matches!(behind, Behind::Nothing);
+        let mut soft = false;
         for p in 0..3 {
             let (w, h) = format.plane_size(p, width, height);
             let alpha: &[u8] = if p > 0 && subsampled { chroma } else { alpha };
             let shrink = if p > 0 { [format.log2_chroma_w, format.log2_chroma_h] } else { [0, 0] };
             let seen = view::<T>(picture, p, w, h);
-            let hidden = matches!(behind, Behind::Nothing);
-            let soft = (self.despill || hidden)
-                && surroundings.look(seen, alpha, cell(width, shrink), f32::from(black[p]), hidden);
+            if p == 0 || (p == 1 && subsampled) {
+                soft = (self.despill || hidden) && surroundings.prepare(alpha, w, cell(width, shrink));
+            }
+            if self.despill && soft {
+                surroundings.look_at_edges(seen, alpha);
+            }
+            if hidden {
+                surroundings.look_at_persons(seen, alpha, f32::from(black[p]));
+            }
             let back = match behind {
                 Behind::Colour(codes) => Back::Colour(T::from_u32(codes[p].into())),
                 Behind::Picture(picture) => Back::Picture(view(picture, p, w, h)),

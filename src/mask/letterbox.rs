@@ -1,6 +1,8 @@
 //! From a planar frame to a network's input tensor: bilinear sampling straight from the planes, without a full-size RGB
 //! copy.
 
+use std::ops::Range;
+
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
 
@@ -67,27 +69,84 @@ pub enum Layout {
     Nhwc,
 }
 
+impl Layout {
+    /// The tensor's shape for one image of `canvas` width and height.
+    pub fn shape(self, (width, height): (usize, usize)) -> [usize; 4] {
+        match self {
+            Self::Nchw => [1, 3, height, width],
+            Self::Nhwc => [1, height, width, 3],
+        }
+    }
+}
+
 /// The grey that Ultralytics pads with.
 pub const PAD: f32 = 114.0 / 255.0;
 
-/// One bilinear tap: `(1 - t) * row[i] + t * row[j]`.
-#[derive(Clone, Copy)]
+/// One bilinear tap: `(1 - t) * row[i] + t * row[i + 1]`.
+#[derive(Clone, Copy, PartialEq)]
 struct Tap {
     i: u32,
-    j: u32,
     t: f32,
 }
 
-/// The taps of `size` output samples over `source` input samples whose centres are `scale` apart. `shift` moves the
-/// sampling positions, in input samples. Half-pixel centres, edges repeated: OpenCV's INTER_LINEAR.
-fn taps(source: usize, size: usize, scale: f64, shift: f64) -> Vec<Tap> {
-    let last = source - 1;
-    let tap = |x: usize| {
-        let at = ((x as f64 + 0.5) * scale - 0.5 + shift).clamp(0.0, last as f64);
-        let i = at.floor();
-        Tap { i: i as u32, j: (i as usize + 1).min(last) as u32, t: (at - i) as f32 }
-    };
-    (0..size).map(tap).collect()
+/// The taps of one axis. `source` input samples become `size` output samples whose centres are `scale` apart; `shift`
+/// moves the sampling positions, in input samples. Half-pixel centres, edges repeated: OpenCV's INTER_LINEAR.
+#[derive(Default)]
+struct Axis {
+    taps: Vec<Tap>,
+    /// Taps a fixed whole step apart, with the same weight: where scales are simple these are nearly all.
+    regular: Option<Regular>,
+}
+
+#[derive(Clone)]
+struct Regular {
+    step: usize,
+    taps: Range<usize>,
+}
+
+impl Axis {
+    fn new(source: usize, size: usize, scale: f64, shift: f64) -> Self {
+        let last = source - 1;
+        let tap = |x: usize| {
+            let at = ((x as f64 + 0.5) * scale - 0.5 + shift).clamp(0.0, last as f64);
+            Tap { i: at as u32, t: at.fract() as f32 }
+        };
+        let taps: Vec<Tap> = (0..size).map(tap).collect();
+        let regular = (1..=3).filter_map(|step| Regular::find(&taps, step)).max_by_key(|r| r.taps.len());
+        Self { taps, regular }
+    }
+
+    /// `row` has one sample more than the source, so that the last tap may lean on it.
+    fn apply(&self, row: &[f32], out: &mut [f32]) {
+        let general = |out: &mut [f32], taps: &[Tap]| {
+            for (o, tap) in out.iter_mut().zip(taps) {
+                let pair = &row[tap.i as usize..tap.i as usize + 2];
+                *o = pair[0] + tap.t * (pair[1] - pair[0]);
+            }
+        };
+        let Some(Regular { step, taps }) = self.regular.clone() else { return general(out, &self.taps) };
+        general(&mut out[..taps.start], &self.taps[..taps.start]);
+        general(&mut out[taps.end..], &self.taps[taps.end..]);
+        let Tap { i, t } = self.taps[taps.start];
+        let (row, out) = (&row[i as usize..], &mut out[taps]);
+        match step {
+            1 => out.iter_mut().zip(row.iter().zip(&row[1..])).for_each(|(o, (a, b))| *o = a + t * (b - a)),
+            2 => out.iter_mut().zip(row.chunks_exact(2)).for_each(|(o, p)| *o = p[0] + t * (p[1] - p[0])),
+            _ => out.iter_mut().zip(row.chunks_exact(3)).for_each(|(o, p)| *o = p[0] + t * (p[1] - p[0])),
+        }
+    }
+}
+
+impl Regular {
+    /// The run of taps around the middle that are `step` apart; `None` if it is too short to be worth it.
+    fn find(taps: &[Tap], step: usize) -> Option<Self> {
+        let middle = taps.len() / 2;
+        let follows = |k: &usize| taps[*k].i as usize + step == taps[k + 1].i as usize && taps[*k].t == taps[k + 1].t;
+        let start = (0..middle).rev().take_while(follows).last().unwrap_or(middle);
+        let end = (middle..taps.len().saturating_sub(1)).take_while(follows).last().map_or(middle, |k| k + 1);
+        // The last one is left to the general case: its chunk may be cut off by the end of the row.
+        (end > start + 16).then_some(Self { step, taps: start..end })
+    }
 }
 
 /// What a sampler was made for; a frame that differs needs another one.
@@ -116,8 +175,8 @@ pub struct Sampler {
 
 #[derive(Default)]
 struct Axes {
-    x: Vec<Tap>,
-    y: Vec<Tap>,
+    x: Axis,
+    y: Axis,
 }
 
 impl Sampler {
@@ -156,8 +215,8 @@ impl Sampler {
         let Key { format, coding, fit, left_sited } = key;
         let (sx, sy) = fit.scale();
         let axes = |width: usize, height: usize, kx: f64, ky: f64, shift_x: f64| Axes {
-            x: taps(width, fit.size.0, sx / kx, shift_x),
-            y: taps(height, fit.size.1, sy / ky, 0.0),
+            x: Axis::new(width, fit.size.0, sx / kx, shift_x),
+            y: Axis::new(height, fit.size.1, sy / ky, 0.0),
         };
         self.luma = axes(fit.source.0, fit.source.1, 1.0, 1.0, 0.0);
         let (cw, ch) = format.plane_size(1, fit.source.0, fit.source.1);
@@ -197,10 +256,11 @@ impl Sampler {
             for p in 0..3 {
                 let axes = if p == 0 || format.rgb { &self.luma } else { &self.chroma };
                 let (samples, stride) = planes[p];
-                let tap = axes.y[y];
+                let tap = axes.y.taps[y];
                 let row = |i: u32| &samples[i as usize * stride..][..widths[p]];
-                blend_rows(row(tap.i), row(tap.j), tap.t, &mut self.blended);
-                stretch_row(&self.blended, &axes.x, &mut self.rows[p]);
+                let lower = if tap.t > 0.0 { row(tap.i + 1) } else { row(tap.i) };
+                blend_rows(row(tap.i), lower, tap.t, &mut self.blended);
+                axes.x.apply(&self.blended, &mut self.rows[p]);
             }
             self.write_row(y, fit);
         }
@@ -232,19 +292,53 @@ impl Sampler {
     }
 }
 
+/// Blends two rows, and repeats the last sample once.
 fn blend_rows<T: Sample>(upper: &[T], lower: &[T], t: f32, out: &mut Vec<f32>) {
     out.clear();
+    // Through i32, which SSE2 converts in one instruction.
     let real = |v: T| v.into() as i32 as f32;
     if t == 0.0 {
         out.extend(upper.iter().map(|&a| real(a)));
     } else {
         out.extend(upper.iter().zip(lower).map(|(&a, &b)| real(a) + t * (real(b) - real(a))));
     }
+    out.extend(out.last().copied());
 }
 
-fn stretch_row(row: &[f32], taps: &[Tap], out: &mut [f32]) {
-    for (o, tap) in out.iter_mut().zip(taps) {
-        let (a, b) = (row[tap.i as usize], row[tap.j as usize]);
-        *o = a + tap.t * (b - a);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_centred_as_ultralytics_does_it() {
+        let fit = Fit::letterbox((640, 425), (320, 192));
+        assert_eq!((fit.size, fit.left, fit.top), ((289, 192), 15, 0));
+        let fit = Fit::letterbox((1280, 720), (640, 384));
+        assert_eq!((fit.size, fit.left, fit.top), ((640, 360), 0, 12));
+        assert_eq!(Fit::minimum_rectangle((1280, 720), 640, 32), (640, 384));
+        assert_eq!(Fit::minimum_rectangle((640, 480), 640, 32), (640, 480));
+        assert_eq!(Fit::minimum_rectangle((270, 480), 640, 32), (384, 640));
+    }
+
+    /// Every way through `apply` gives what the definition gives.
+    #[test]
+    fn fast_paths_equal_the_definition() {
+        for (source, size) in [(1280, 640), (640, 640), (1920, 640), (640, 512), (480, 640), (639, 1), (2, 5), (1, 3)] {
+            for shift in [0.0, 0.25] {
+                let scale = source as f64 / size as f64;
+                let axis = Axis::new(source, size, scale, shift);
+                let mut row: Vec<f32> = (0..source).map(|i| ((i * 37) % 101) as f32).collect();
+                row.push(row[source - 1]);
+                let mut out = vec![0.0; size];
+                axis.apply(&row, &mut out);
+                for (x, &o) in out.iter().enumerate() {
+                    let at = ((x as f64 + 0.5) * scale - 0.5 + shift).clamp(0.0, source as f64 - 1.0);
+                    let (i, t) = (at.floor() as usize, at.fract() as f32);
+                    let expected = row[i] + t * (row[i + 1] - row[i]);
+                    assert!((o - expected).abs() < 1e-3, "{source} to {size}, {shift}: {x}: {o} for {expected}");
+                }
+            }
+        }
+        assert!(Axis::new(1280, 640, 2.0, 0.0).regular.is_some_and(|r| r.step == 2 && r.taps.len() > 630));
     }
 }

@@ -1,10 +1,12 @@
 //! Finds the persons in each frame and gives the frame its mask.
 
 pub mod coverage;
+pub mod edge;
 pub mod find;
 pub mod letterbox;
 pub mod matte;
 mod open;
+pub mod rfdetr;
 pub mod selfie;
 pub mod session;
 pub mod upsample;
@@ -25,12 +27,16 @@ use crate::runtime::Device;
 pub use coverage::{Choice, Coverage, Network, Thumbnail};
 pub use open::Opened;
 
+use edge::Edge;
 use matte::{Matte, Outcome};
 use upsample::Upsampler;
 use workers::{Done, Workers};
 
-/// Frames in a row that the network may fail on before the stage gives up.
+/// Frames in a row that the network may fail on before the stage gives up, if it holds the last mask.
 pub const MAX_FAILURES: u64 = 30;
+
+/// Ultralytics' default.
+pub const DEFAULT_CONFIDENCE: f32 = 0.25;
 
 /// Which network finds the persons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +85,7 @@ pub struct Settings {
     pub model: ModelChoice,
     /// Input width and height of the network, for models that leave it open, and to choose among exports.
     pub mask_size: Option<(u32, u32)>,
-    /// Least score of a detection, 0..=1.
+    /// Least score of a detection, 0..=1. [`DEFAULT_CONFIDENCE`] stands for the network's own default.
     pub confidence: f32,
     pub device: Device,
     /// Threads that inference may use in all.
@@ -105,7 +111,7 @@ impl Default for Settings {
         Self {
             model: ModelChoice::Auto,
             mask_size: None,
-            confidence: 0.25,
+            confidence: DEFAULT_CONFIDENCE,
             device: Device::Auto,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             low_latency: false,
@@ -146,11 +152,14 @@ pub struct MaskStage {
     workers: Workers,
     matte: Matte,
     upsampler: Upsampler,
+    edge: Edge,
     pool: Pool<u8>,
     stats: Arc<Stats>,
     on_error: OnError,
     /// Failures since the last success.
     failures: u64,
+    /// It did succeed on a frame.
+    worked: bool,
     description: String,
     notice: Option<String>,
 }
@@ -163,10 +172,12 @@ impl MaskStage {
             workers: Workers::new(networks, stats.clone()),
             matte: Matte::new(settings.smooth),
             upsampler: Upsampler::new(settings.threshold),
+            edge: Edge::new(settings.feather, settings.edge_shift),
             pool: Pool::new(),
             stats,
             on_error: settings.on_error,
             failures: 0,
+            worked: false,
             description: String::new(),
             notice: None,
         }
@@ -193,6 +204,7 @@ impl MaskStage {
         let outcome = match result {
             Ok(()) => {
                 self.failures = 0;
+                self.worked = true;
                 self.matte.update(&coverage, thumbnail)
             }
             Err(why) => {
@@ -225,7 +237,10 @@ impl MaskStage {
         match gain {
             None => {}
             Some(0.0) => alpha.fill(0),
-            Some(gain) => self.upsampler.enlarge(self.matte.coverage(), gain, width, height, &mut alpha),
+            Some(gain) => {
+                self.upsampler.enlarge(self.matte.coverage(), gain, width, height, &mut alpha);
+                self.edge.apply(&mut alpha, width);
+            }
         }
         frame.mask = Some(Mask { width, height, alpha });
         Ok(frame)
@@ -238,7 +253,7 @@ impl MaskStage {
         if self.on_error == OnError::Stop {
             return stop(why);
         }
-        if self.failures >= MAX_FAILURES {
+        if self.on_error == OnError::Hold && self.failures >= MAX_FAILURES {
             return stop(format!("the network failed on {MAX_FAILURES} frames in a row: {why}"));
         }
         if total == 1 {
@@ -269,6 +284,9 @@ impl Stage for MaskStage {
     fn finish(&mut self, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
         while let Some(done) = self.workers.wait() {
             emit(self.complete(done)?)?;
+        }
+        if self.on_error == OnError::Hold && self.failures > 0 && !self.worked {
+            return Err(Error::Stage { stage: "mask".into(), message: "the network failed on every frame".into() });
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::runtime::onnx::{Runtime, Search};
 
 use super::coverage::Network;
 use super::find::Places;
+use super::rfdetr::RfDetr;
 use super::selfie::{self, Selfie};
 use super::session::{Model, Session};
 use super::yolo::Yolo;
@@ -133,6 +134,10 @@ pub(super) fn open_network(
         let yolo = Yolo::new(session, size, settings.confidence, settings.choice()).map_err(wrong)?;
         let canvas = yolo.canvas();
         (Box::new(yolo), canvas, false)
+    } else if RfDetr::fits(&session) {
+        let rfdetr = RfDetr::new(session, size, settings.confidence, settings.choice()).map_err(wrong)?;
+        let canvas = Some(rfdetr.canvas());
+        (Box::new(rfdetr), canvas, false)
     } else if Selfie::fits(&session) {
         let selfie = Selfie::new(session, size, settings.choice()).map_err(wrong)?;
         let canvas = Some(selfie.canvas());
@@ -141,7 +146,7 @@ pub(super) fn open_network(
         let list =
             |ports: &[super::session::Port]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         return Err(wrong(format!(
-            "this is not a network that krea can use. Expected: YOLO segmentation (output0 [1,4+classes+32,n] and output1 [1,32,h,w]) or one map of probabilities [1,1,h,w]. Found: {} -> {}",
+            "this is not a network that krea can use. Expected: YOLO segmentation (output0 [1,4+classes+32,n] and output1 [1,32,h,w]), RF-DETR segmentation (dets [1,q,4], labels [1,q,91] and masks [1,q,h,w]) or one map of probabilities [1,1,h,w]. Found: {} -> {}",
             session.input,
             list(&session.outputs)
         )));

@@ -49,10 +49,7 @@ impl Network for Selfie {
         let source = (picture.width() as usize, picture.height() as usize);
         let fit = Fit::stretch(source, self.canvas);
         let image = self.sampler.sample(picture, format, fit);
-        let shape = match self.layout {
-            Layout::Nchw => [1, 3, self.canvas.1, self.canvas.0],
-            Layout::Nhwc => [1, self.canvas.1, self.canvas.0, 3],
-        };
+        let shape = self.layout.shape(self.canvas);
         self.session.run(shape, image, |outputs| {
             let map = &outputs[0];
             let (height, width) = match map.shape[..] {

@@ -16,22 +16,31 @@ pub struct Upsampler {
     made_for: Option<(View, Curve, [usize; 4])>,
     gain: f32,
     across: Vec<Place>,
+    /// The first pixel of each cell, and the end.
+    starts: Vec<usize>,
     down: Vec<Place>,
     table: Box<[u8; TABLE]>,
-    /// The highest position in the table that still gives 0.
-    low: f32,
-    /// Positions in the table, and for each row of the grid the cells above `low`.
-    grid: Vec<f32>,
+    /// The last position in the table that gives 0, and the first that gives the most.
+    low: usize,
+    high: usize,
+    /// For each row of the grid, the cells that give some alpha.
     occupied: Vec<Range<usize>>,
-    row: Vec<f32>,
+    /// A row between two of the grid's: positions in the table with [`FRACTION`] bits after the point.
+    row: Vec<i32>,
 }
 
-/// Where a pixel lies between its cell and the next.
+/// Where a pixel lies between its cell and the next, in units of `1 << FRACTION`.
 #[derive(Clone, Copy)]
 struct Place {
     cell: u32,
-    t: f32,
+    t: i32,
 }
+
+/// Cells that are looked through at once: most are all background or all person.
+const BLOCK: usize = 16;
+
+/// Bits after the point of weights and positions. The table has 12 bits, so their products keep within 31.
+const FRACTION: u32 = 9;
 
 impl Upsampler {
     /// With a `threshold` alpha is 0 or 255, else soft.
@@ -41,10 +50,11 @@ impl Upsampler {
             made_for: None,
             gain: 0.0,
             across: Vec::new(),
+            starts: Vec::new(),
             down: Vec::new(),
             table: Box::new([0; TABLE]),
-            low: 0.0,
-            grid: Vec::new(),
+            low: 0,
+            high: 0,
             occupied: Vec::new(),
             row: Vec::new(),
         }
@@ -57,14 +67,18 @@ impl Upsampler {
             let View { left, top, width: vw, height: vh } = coverage.view;
             self.across = axis(left, vw, coverage.width, width);
             self.down = axis(top, vh, coverage.height, height);
+            let start = |cell: usize| self.across.partition_point(|p| (p.cell as usize) < cell);
+            self.starts = (0..=coverage.width).map(start).collect();
         }
         if self.made_for != Some(key) || self.gain != gain {
             self.tabulate(coverage.curve, gain);
         }
         self.made_for = Some(key);
         self.gain = gain;
-        self.locate(coverage);
+        let position = Position::of(coverage.curve);
+        self.find_occupied(coverage, position);
         let cells = coverage.width;
+        let (low, high) = ((self.low << FRACTION) as i32, (self.high << FRACTION) as i32);
         for (line, place) in alpha.chunks_exact_mut(width).zip(&self.down) {
             let (upper, lower) = (place.cell as usize, (place.cell as usize + 1).min(coverage.height - 1));
             let (a, b) = (&self.occupied[upper], &self.occupied[lower]);
@@ -74,19 +88,31 @@ impl Upsampler {
             }
             // One more cell on each side, into which the occupied ones reach.
             let occupied = a.start.min(b.start).saturating_sub(1)..(a.end.max(b.end) + 1).min(cells);
-            let part = |r: usize| &self.grid[r * cells..][occupied.clone()];
+            let part = |r: usize| &coverage.values[r * cells..][occupied.clone()];
+            let t = place.t as f32 / (1 << FRACTION) as f32;
             self.row.clear();
-            self.row.extend(part(upper).iter().zip(part(lower)).map(|(a, b)| a + place.t * (b - a)));
+            self.row.extend(part(upper).iter().zip(part(lower)).map(|(a, b)| position.fixed(a + t * (b - a))));
             // The last cell has no next one to lean on.
-            self.row.push(*self.row.last().unwrap_or(&0.0));
-            let first = self.across.partition_point(|p| (p.cell as usize) < occupied.start);
-            let end = self.across.partition_point(|p| (p.cell as usize) < occupied.end);
-            line[..first].fill(0);
-            line[end..].fill(0);
-            for (o, p) in line[first..end].iter_mut().zip(&self.across[first..end]) {
-                let i = p.cell as usize - occupied.start;
-                let (a, b) = (self.row[i], self.row[i + 1]);
-                *o = self.table[(a + p.t * (b - a)) as i32 as usize & (TABLE - 1)];
+            self.row.extend(self.row.last().copied());
+            line[..self.starts[occupied.start]].fill(0);
+            line[self.starts[occupied.end]..].fill(0);
+            for cell in occupied.clone().step_by(BLOCK) {
+                let block = cell..(cell + BLOCK).min(occupied.end);
+                let values = &self.row[block.start - occupied.start..=block.end - occupied.start];
+                let pixels = self.starts[block.start]..self.starts[block.end];
+                let out = &mut line[pixels.clone()];
+                if values.iter().fold(true, |all, &v| all & (v <= low)) {
+                    out.fill(0);
+                } else if values.iter().fold(true, |all, &v| all & (v >= high)) {
+                    out.fill(self.table[TABLE - 1]);
+                } else {
+                    for (o, p) in out.iter_mut().zip(&self.across[pixels]) {
+                        let i = p.cell as usize - block.start;
+                        let (a, b) = (values[i], values[i + 1]);
+                        let at = (a + (((b - a) * p.t) >> FRACTION)) >> FRACTION;
+                        *o = self.table[at as usize & (TABLE - 1)];
+                    }
+                }
             }
         }
     }
@@ -105,24 +131,48 @@ impl Upsampler {
             };
             *alpha = (soft * gain * 255.0).round() as u8;
         }
-        self.low = self.table.iter().take_while(|&&a| a == 0).count().saturating_sub(1) as f32;
+        let top = self.table[TABLE - 1];
+        self.low = self.table.iter().take_while(|&&a| a == 0).count().saturating_sub(1);
+        self.high = self.table.iter().take_while(|&&a| a < top).count();
     }
 
-    /// Values to positions in the table, and the cells of each row that can give an alpha.
-    fn locate(&mut self, coverage: &Coverage) {
-        let end = (TABLE - 1) as f32;
-        let (scale, shift) = match coverage.curve {
-            Curve::Linear => (end, 0.0),
-            Curve::Logit => (end / (-2.0 * NOBODY), end / 2.0),
-        };
-        self.grid.clear();
-        self.grid.extend(coverage.values.iter().map(|v| (v * scale + shift).clamp(0.0, end)));
+    /// For each row of the grid, where it can give some alpha.
+    fn find_occupied(&mut self, coverage: &Coverage, position: Position) {
+        let low = position.value(self.low as f32);
+        let any = |block: &[f32]| block.iter().fold(false, |any, &v| any | (v > low));
         self.occupied.clear();
-        self.occupied.extend(self.grid.chunks_exact(coverage.width).map(|row| {
-            let start = row.iter().position(|&v| v > self.low).unwrap_or(0);
-            let end = row.iter().rposition(|&v| v > self.low).map_or(0, |i| i + 1);
-            start..end
+        self.occupied.extend(coverage.values.chunks_exact(coverage.width).map(|row| {
+            let Some(start) = row.chunks(BLOCK).position(any) else { return 0..0 };
+            let end = row.chunks(BLOCK).rposition(any).map_or(start, |i| i + 1);
+            start * BLOCK..(end * BLOCK).min(coverage.width)
         }));
+    }
+}
+
+/// How a value becomes a position in the table.
+#[derive(Clone, Copy)]
+struct Position {
+    scale: f32,
+    shift: f32,
+}
+
+impl Position {
+    fn of(curve: Curve) -> Self {
+        let end = (TABLE - 1) as f32;
+        match curve {
+            Curve::Linear => Self { scale: end, shift: 0.0 },
+            Curve::Logit => Self { scale: end / (-2.0 * NOBODY), shift: end / 2.0 },
+        }
+    }
+
+    fn fixed(self, value: f32) -> i32 {
+        let at = (value * self.scale + self.shift).clamp(0.0, (TABLE - 1) as f32);
+        (at * (1 << FRACTION) as f32) as i32
+    }
+
+    /// The value at a position.
+    fn value(self, position: f32) -> f32 {
+        (position - self.shift) / self.scale
     }
 }
 
@@ -136,7 +186,7 @@ fn axis(start: f32, length: f32, cells: usize, pixels: usize) -> Vec<Place> {
     let place = |i: usize| {
         let at = start + (i as f32 + 0.5) * length / pixels as f32 - 0.5;
         let at = at.clamp(low, high.max(low)).clamp(0.0, last);
-        Place { cell: at as u32, t: at.fract() }
+        Place { cell: at as u32, t: (at.fract() * (1 << FRACTION) as f32) as i32 }
     };
     (0..pixels).map(place).collect()
 }

@@ -336,10 +336,7 @@ impl Network for Yolo {
         let canvas = self.canvas.unwrap_or_else(|| Fit::minimum_rectangle(source, DEFAULT_LONG_SIDE, STRIDE));
         let fit = Fit::letterbox(source, canvas);
         let image = self.sampler.sample(picture, format, fit);
-        let shape = match self.layout {
-            Layout::Nchw => [1, 3, canvas.1, canvas.0],
-            Layout::Nhwc => [1, canvas.1, canvas.0, 3],
-        };
+        let shape = self.layout.shape(canvas);
         let (head, confidence, choice) = (self.head, self.confidence, self.choice);
         self.session.run(shape, image, |outputs| {
             let output = |name: &str| outputs.iter().find(|o| o.name == name);

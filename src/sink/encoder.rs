@@ -255,13 +255,7 @@ pub(super) unsafe fn class_has(mut class: *const ffi::AVClass, name: &str) -> bo
     }
     // SAFETY: with FAKE_OBJ the first argument is a pointer to a pointer to a class.
     let found = unsafe {
-        ffi::av_opt_find(
-            (&raw mut class).cast(),
-            name.as_ptr(),
-            std::ptr::null(),
-            0,
-            ffi::AV_OPT_SEARCH_FAKE_OBJ as i32,
-        )
+        ffi::av_opt_find((&raw mut class).cast(), name.as_ptr(), std::ptr::null(), 0, ffi::AV_OPT_SEARCH_FAKE_OBJ)
     };
     !found.is_null()
 }

@@ -163,7 +163,7 @@ fn add_video(output: &mut Output, contents: &Contents<'_>) -> Result<(), ffmpeg:
     // SAFETY: plain fields of the stream that was just made.
     unsafe {
         (*stream.as_mut_ptr()).sample_aspect_ratio = ffi::AVRational { num: 1, den: 1 };
-        (*stream.as_mut_ptr()).disposition = ffi::AV_DISPOSITION_DEFAULT as i32;
+        (*stream.as_mut_ptr()).disposition = ffi::AV_DISPOSITION_DEFAULT;
     }
     Ok(())
 }

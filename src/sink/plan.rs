@@ -73,6 +73,11 @@ impl Muxer {
         self.name() == "image2"
     }
 
+    /// Counts frames and nothing else, so that the rate must be constant.
+    pub fn has_constant_rate(&self) -> bool {
+        self.name() == "yuv4mpegpipe"
+    }
+
     /// Whether the container has a place for streams of this codec.
     pub fn takes(&self, id: codec::Id) -> bool {
         // SAFETY: a query of static tables. 1 is yes, 0 no, negative unknown: then it is worth a try.
@@ -209,7 +214,7 @@ fn pixel_format(codec: &Codec, native: Pixel, choices: &Choices) -> Result<Pixel
             (false, true) => Pixel::YUVA444P10LE,
             (false, false) => Pixel::YUVA420P,
         }
-    } else if is_rgb(native) && list.iter().any(|p| *p == Pixel::YUV420P) && !list.iter().any(|p| is_rgb(*p)) {
+    } else if is_rgb(native) && list.contains(&Pixel::YUV420P) && !list.iter().any(|p| is_rgb(*p)) {
         // Few players show the 4:4:4 that would keep every colour of a picture.
         Pixel::YUV420P
     } else {

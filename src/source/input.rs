@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use ffmpeg::codec::Parameters;
 use ffmpeg::ffi;
 use ffmpeg::format::{Pixel, context};
+use ffmpeg::frame::Video;
 use ffmpeg::{Dictionary, Rational, Stream, codec, decoder, media};
 use ffmpeg_next as ffmpeg;
 
+use super::normalise::frame_matrix;
 use super::stdin::Stdin;
 use crate::error::{Error, Result};
 use crate::pipeline::Control;
@@ -104,6 +106,8 @@ pub struct Input {
     /// For each stream of the container its index in `extras.streams`, if it is copied.
     pub(super) copied: Vec<Option<usize>>,
     extras: Extras,
+    /// The frame that was decoded to learn what only the frame itself tells.
+    pub(super) first: Option<Video>,
 }
 
 impl Input {
@@ -111,18 +115,21 @@ impl Input {
         if let Place::File(path) = place {
             refuse_what_is_no_file(path)?;
         }
-        let context = open_context(place, options)?;
+        let mut context = open_context(place, options)?;
         let video = pick_video(&context).ok_or_else(|| Error::Input(no_video(place, &context)))?;
         let index = video.index();
-        let decoder = open_decoder(place, &video, options)?;
-        let native = describe(&context, &video, &decoder);
+        let mut decoder = open_decoder(place, &video, options)?;
+        let mut native = describe(&context, &video, &decoder);
         if native.format == Pixel::None || native.width == 0 || native.height == 0 {
             return Err(Error::Input(format!(
                 "{place}: the video's size or pixel format cannot be found out; the file may be cut off at its start"
             )));
         }
         let (copied, extras) = collect_extras(&context, index);
-        Ok(Self { place: place.clone(), native, context, decoder, video: index, copied, extras })
+        // How a photo is turned stands in its EXIF data, which the decoder passes on with the picture.
+        let first = if native.still { decode_first(&mut context, index, &mut decoder) } else { None };
+        native.matrix = first.as_ref().and_then(frame_matrix).or(native.matrix);
+        Ok(Self { place: place.clone(), native, context, decoder, video: index, copied, extras, first })
     }
 
     /// What travels beside the frames; empty after the first call.
@@ -216,8 +223,7 @@ fn unreadable(place: &Place, error: ffmpeg::Error) -> String {
 /// The best video stream that is no cover picture.
 fn pick_video(context: &context::Input) -> Option<Stream<'_>> {
     let is_film = |s: &Stream<'_>| {
-        s.parameters().medium() == media::Type::Video
-            && s.disposition().bits() & (ffi::AV_DISPOSITION_ATTACHED_PIC as i32) == 0
+        s.parameters().medium() == media::Type::Video && s.disposition().bits() & ffi::AV_DISPOSITION_ATTACHED_PIC == 0
     };
     context.streams().best(media::Type::Video).filter(is_film).or_else(|| context.streams().find(is_film))
 }
@@ -257,6 +263,22 @@ fn open_decoder(place: &Place, stream: &Stream<'_>, options: &Options) -> Result
         (*raw).thread_type = ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE;
     }
     context.decoder().video().map_err(failed)
+}
+
+/// `None` when the first packet gives no frame; then the reader finds out why.
+fn decode_first(context: &mut context::Input, video: usize, decoder: &mut decoder::Video) -> Option<Video> {
+    let mut packet = ffmpeg::Packet::empty();
+    packet.read(context).ok().filter(|()| packet.stream() == video)?;
+    let mut frame = Video::empty();
+    decoder.send_packet(&packet).ok()?;
+    if decoder.receive_frame(&mut frame).is_ok() {
+        return Some(frame);
+    }
+    // A decoder with threads of its own waits for more; there is no more.
+    decoder.send_eof().ok()?;
+    let got = decoder.receive_frame(&mut frame);
+    decoder.flush();
+    got.ok().map(|()| frame)
 }
 
 fn describe(context: &context::Input, stream: &Stream<'_>, decoder: &decoder::Video) -> Native {
@@ -320,7 +342,7 @@ fn collect_extras(context: &context::Input, video: usize) -> (Vec<Option<usize>>
     for stream in context.streams() {
         let parameters = stream.parameters();
         let disposition = stream.disposition().bits();
-        let cover = disposition & (ffi::AV_DISPOSITION_ATTACHED_PIC as i32) != 0;
+        let cover = disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0;
         let carried = match parameters.medium() {
             media::Type::Audio | media::Type::Subtitle | media::Type::Data | media::Type::Attachment => true,
             media::Type::Video => cover,

@@ -220,7 +220,7 @@ pub(super) fn matrix_from(bytes: &[u8]) -> Option<[i32; 9]> {
     Some(matrix)
 }
 
-fn frame_matrix(frame: &Video) -> Option<[i32; 9]> {
+pub(super) fn frame_matrix(frame: &Video) -> Option<[i32; 9]> {
     matrix_from(frame.side_data(ffmpeg::frame::side_data::Type::DisplayMatrix)?.data())
 }
 

@@ -169,6 +169,9 @@ impl Reader {
 
     /// Decodes until the normaliser has something, or the decoder has nothing more.
     fn decode(&mut self) -> Result<()> {
+        if let Some(first) = self.input.first.take() {
+            return self.accept(first);
+        }
         let mut frame = Video::empty();
         match self.input.decoder.receive_frame(&mut frame) {
             Ok(()) => self.accept(frame),
@@ -396,8 +399,8 @@ fn goal(native: &Native, target: &Target) -> Goal {
     let shown = shown_size(native);
     let scaled = match target.size {
         None => shown,
-        Some((w, 0)) => (w, (u64::from(shown.1) * u64::from(w)).div_ceil(u64::from(shown.0).max(1)) as u32),
-        Some((0, h)) => ((u64::from(shown.0) * u64::from(h)).div_ceil(u64::from(shown.1).max(1)) as u32, h),
+        Some((w, 0)) => (w, in_shape(shown.1, w, shown.0)),
+        Some((0, h)) => (in_shape(shown.0, h, shown.1), h),
         Some(size) => size,
     };
     let format = Format::of(target.format);
@@ -420,6 +423,11 @@ fn goal(native: &Native, target: &Target) -> Goal {
         matrix: native.matrix,
         time_bases: (native.time_base, fps.map_or(native.time_base, |f| f.invert())),
     }
+}
+
+/// The side that goes with `wanted` as `side` goes with `other`.
+fn in_shape(side: u32, wanted: u32, other: u32) -> u32 {
+    ((f64::from(side) * f64::from(wanted) / f64::from(other.max(1))).round() as u32).max(1)
 }
 
 /// Upright and with square pixels.

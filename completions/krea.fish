@@ -1,0 +1,88 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_krea_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_krea_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_krea_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_krea_using_subcommand
+    set -l cmd (__fish_krea_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c krea -n "__fish_krea_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c krea -n "__fish_krea_needs_command" -s V -l version -d 'Print version'
+complete -c krea -n "__fish_krea_needs_command" -f -a "run" -d 'Read a video, work on its frames, write it'
+complete -c krea -n "__fish_krea_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c krea -n "__fish_krea_needs_command" -f -a "man" -d 'Print the man page'
+complete -c krea -n "__fish_krea_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, or - for standard output' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l bg -d 'What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l mask-model -d 'auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else the selfie model that is built in' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l mask-size -d 'Input size of the network, for models that come in several sizes' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l confidence -d 'Least score, 0 to 1, at which a person counts' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l device -d 'Where networks compute: auto, cpu, cuda, tensorrt, openvino, coreml. What is named must work; auto may fall back' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l smooth -d 'Smoothing over time against flicker: off, or a strength from 0 to 1' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l feather -d 'Soften the edge inwards by so many pixels' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l edge-shift -d 'Move the edge outwards by so many pixels, inwards if negative' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l threshold -d 'A hard edge: person is what is more likely than this, 0 to 1' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l max-persons -d 'Keep at most so many people, the surest first' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l on-mask-error -d 'When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop' -r -f -a "hold\t''
+pass\t''
+green\t''
+stop\t''"
+complete -c krea -n "__fish_krea_using_subcommand run" -l codec -d 'Video encoder, by FFmpeg\'s name (libx264 where the container takes it)' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l crf -d 'Quality of the encoder, lower is better (18 for libx264)' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l preset -d 'Speed of the encoder (veryfast for libx264)' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l pix-fmt -d 'Pixel format, by FFmpeg\'s name (as the source\'s, where the encoder takes it)' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -s f -l format -d 'Container, by FFmpeg\'s name, when the name of the output does not tell (matroska for -)' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l size -d 'Size of the output: 1280x720, or 1280x or x720 to keep the shape' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l fps -d 'Constant frame rate of the output, 30 or 30000/1001; without it every frame keeps its own time' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l start -d 'Begin so far into the input: 90, 1:30 or 0:01:30.5' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l duration -d 'Take so much of the input' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l input-format -d 'Demuxer, by FFmpeg\'s name, when the content does not tell' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l max-pixels -d 'Refuse pictures with more pixels than this' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l threads -d 'Threads for decoding, masks and encoding each; 0 is one a core' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l log-level -d 'error, warn, info, debug, trace, or a filter such as krea=info,ffmpeg=debug' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l progress -d 'How progress is shown on standard error; auto is a bar on a terminal, else a line now and then' -r -f -a "auto\t''
+bar\t''
+plain\t''
+json\t''
+none\t''"
+complete -c krea -n "__fish_krea_using_subcommand run" -l color -d 'Colours in messages' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c krea -n "__fish_krea_using_subcommand run" -l stats -d 'Write what was done, and how long each stage took, to this file as JSON' -r -F
+complete -c krea -n "__fish_krea_using_subcommand run" -l watchdog -d 'Name a stage that has been busy with one frame for so many seconds' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l remove-bg -d 'Find the people and replace what is behind them'
+complete -c krea -n "__fish_krea_using_subcommand run" -l no-despill -d 'Keep the colour that the old background has left on soft edges'
+complete -c krea -n "__fish_krea_using_subcommand run" -l largest -d 'Keep only the largest person'
+complete -c krea -n "__fish_krea_using_subcommand run" -s y -l overwrite -d 'Overwrite the output if it exists'
+complete -c krea -n "__fish_krea_using_subcommand run" -s n -l no-overwrite -d 'Leave an output that exists, and end well'
+complete -c krea -n "__fish_krea_using_subcommand run" -s q -l quiet -d 'Only errors'
+complete -c krea -n "__fish_krea_using_subcommand run" -s v -l verbose -d 'More messages; -vv for even more'
+complete -c krea -n "__fish_krea_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c krea -n "__fish_krea_using_subcommand run" -s V -l version -d 'Print version'
+complete -c krea -n "__fish_krea_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c krea -n "__fish_krea_using_subcommand completions" -s V -l version -d 'Print version'
+complete -c krea -n "__fish_krea_using_subcommand man" -l dir -d 'Write one page a command into this folder' -r -F
+complete -c krea -n "__fish_krea_using_subcommand man" -s h -l help -d 'Print help'
+complete -c krea -n "__fish_krea_using_subcommand man" -s V -l version -d 'Print version'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "run" -d 'Read a video, work on its frames, write it'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "man" -d 'Print the man page'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
