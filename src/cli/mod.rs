@@ -13,7 +13,7 @@ use crate::error::{Exit, Result};
 /// Restyle video while it plays: find the people, put them on another background
 #[derive(Parser)]
 #[command(name = "krea", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "No telemetry, no update check: krea talks to nobody but the inputs and outputs that you name.")]
+#[command(after_help = "No telemetry, no update check: krea talks to nobody but the inputs, outputs and models that you name.")]
 #[command(after_long_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
@@ -34,7 +34,7 @@ Exit codes:
   3 input unreadable                                      130, 143 stopped by a signal after
   4 model missing or damaged                              a clean end
 
-No telemetry, no update check: krea talks to nobody but the inputs and outputs that you name.";
+No telemetry, no update check: krea talks to nobody but the inputs, outputs and models that you name.";
 
 #[derive(Subcommand)]
 enum Command {

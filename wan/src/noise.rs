@@ -11,6 +11,8 @@ pub trait NoiseSource: Send {
     fn input(&mut self, block: u64, latent: i64, shape: &[i64]) -> Result<Tensor>;
     /// The fresh noise after denoising step `step` of block `block`.
     fn renoise(&mut self, block: u64, step: u64, shape: &[i64]) -> Result<Tensor>;
+    /// Goes on with this seed: a session was reset or its seed changed.
+    fn restart(&mut self, seed: u64);
 }
 
 /// Noise as a function of (seed, block, step) and of nothing else: any block can be made alone,
@@ -28,6 +30,10 @@ impl NoiseSource for SeededNoise {
 
     fn renoise(&mut self, block: u64, step: u64, shape: &[i64]) -> Result<Tensor> {
         normal(self.seed, block, step as u32 + 1, shape)
+    }
+
+    fn restart(&mut self, seed: u64) {
+        self.seed = seed;
     }
 }
 
@@ -96,6 +102,10 @@ impl NoiseSource for ReferenceNoise {
     fn renoise(&mut self, _block: u64, _step: u64, shape: &[i64]) -> Result<Tensor> {
         // The reference draws without the leading batch dimension.
         Ok(self.randn(&shape[1..])?.f_view(shape)?)
+    }
+
+    fn restart(&mut self, seed: u64) {
+        (self.seed, self.started, self.initial) = (seed, false, None);
     }
 }
 

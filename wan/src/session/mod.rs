@@ -149,7 +149,7 @@ impl Session {
     /// Changes the seed from the next block on.
     pub fn set_seed(&mut self, seed: u64) {
         self.settings.seed = seed;
-        self.noise = Box::new(SeededNoise { seed });
+        self.noise.restart(seed);
     }
 
     /// Changes the strength in (0, 1] of the input's repainting from the next block on.
@@ -193,6 +193,7 @@ impl Session {
         self.history = History::default();
         self.encoding = self.models.autoencoder.encoding();
         self.decoding = self.models.autoencoder.decoding(self.settings.compat.history());
+        self.noise.restart(self.settings.seed);
         self.start = None;
         (self.block, self.position) = (0, 0);
     }

@@ -125,6 +125,30 @@ fn tensors_and_views_are_read() {
 }
 
 #[test]
+fn what_torch_itself_saves_is_read() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/state.pth");
+    let read = Weights::open(path, Layout::Plain).unwrap().into_tensors().unwrap();
+    let names: Vec<&str> = read.keys().map(String::as_str).collect();
+    let module =
+        ["0.bias", "0.weight", "1.bias", "1.num_batches_tracked", "1.running_mean", "1.running_var", "1.weight"];
+    assert_eq!(names, [module.as_slice(), &["bfloat16", "half", "parameter", "part", "scalar", "turned"]].concat());
+    let values = |name: &str| Vec::<f32>::try_from(read[name].to_kind(Kind::Float).flatten(0, -1)).unwrap();
+    let line: Vec<f32> = (0..12u8).map(f32::from).collect();
+    for name in ["bfloat16", "half", "parameter"] {
+        assert_eq!(values(name), line, "{name}");
+    }
+    assert_eq!(values("0.weight"), line[..6]);
+    assert_eq!((values("part"), read["part"].size()), (vec![5., 6., 9., 10.], vec![2, 2]));
+    assert_eq!(values("turned"), [0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]);
+    assert_eq!((values("scalar"), read["scalar"].dim()), (vec![7.], 0));
+    assert_eq!(
+        (read["half"].kind(), read["bfloat16"].kind(), read["1.num_batches_tracked"].kind()),
+        (Kind::Half, Kind::BFloat16, Kind::Int64)
+    );
+    assert!(read["parameter"].is_mapped(), "no copy");
+}
+
+#[test]
 fn a_pickle_can_be_kept_as_safetensors() {
     let folder = tempfile::tempdir().unwrap();
     let (pth, kept) = (folder.path().join("state.pth"), folder.path().join("state.safetensors"));

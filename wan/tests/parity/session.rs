@@ -36,6 +36,10 @@ impl NoiseSource for Recorded {
     fn renoise(&mut self, block: u64, step: u64, shape: &[i64]) -> krea_wan::Result<Tensor> {
         Ok(self.blocks[block as usize][self.inputs + step as usize].reshape(shape))
     }
+
+    fn restart(&mut self, _seed: u64) {
+        unreachable!("no case resets its session");
+    }
 }
 
 #[derive(Deserialize)]
