@@ -29,7 +29,8 @@ fn skip(test: &str, reason: &str) {
 fn wheel(version: &str, libraries: &[(&str, &[u8])]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("lib")).unwrap();
-    fs::write(folder.path().join("version.py"), format!("from typing import Optional\n__version__ = '{version}'\n")).unwrap();
+    fs::write(folder.path().join("version.py"), format!("from typing import Optional\n__version__ = '{version}'\n"))
+        .unwrap();
     for (name, data) in libraries {
         fs::write(folder.path().join("lib").join(name), data).unwrap();
     }
@@ -43,7 +44,12 @@ fn missing_says_where_it_looked_and_what_to_do() {
         let error = search.find().unwrap_err();
         assert!(matches!(error, TorchError::NotFound { .. }));
         let text = error.to_string();
-        assert!(text.contains(empty.path().to_str().unwrap()) && text.contains("pip install torch==") && text.contains("KREA_LIBTORCH"), "{text}");
+        assert!(
+            text.contains(empty.path().to_str().unwrap())
+                && text.contains("pip install torch==")
+                && text.contains("KREA_LIBTORCH"),
+            "{text}"
+        );
     }
 }
 
@@ -52,7 +58,10 @@ fn a_wrong_version_is_refused_before_it_is_loaded() {
     let old = wheel("2.9.1+cu128", &[("libc10.so", b"never opened"), ("libtorch_cpu.so", b"never opened")]);
     let error = only(old.path()).find().unwrap_err();
     let text = error.to_string();
-    assert!(matches!(error, TorchError::WrongVersion { .. }) && text.contains("2.9.1+cu128") && text.contains(VERSION), "{text}");
+    assert!(
+        matches!(error, TorchError::WrongVersion { .. }) && text.contains("2.9.1+cu128") && text.contains(VERSION),
+        "{text}"
+    );
 
     let zip = wheel("x", &[("libc10.so", b""), ("libtorch_cpu.so", b"")]);
     fs::remove_file(zip.path().join("version.py")).unwrap();
@@ -65,11 +74,15 @@ fn a_wrong_version_is_refused_before_it_is_loaded() {
 fn a_damaged_library_is_named_and_not_opened() {
     let version = format!("{VERSION}.0+cpu");
     let page: &[u8] = b"<html>404</html>";
-    for (c10, reason) in [(&b""[..], "not a 64-bit"), (page, "not a 64-bit"), (&b"\x7fELF\x02\x01"[..], "not a 64-bit")] {
+    for (c10, reason) in [(&b""[..], "not a 64-bit"), (page, "not a 64-bit"), (&b"\x7fELF\x02\x01"[..], "not a 64-bit")]
+    {
         let folder = wheel(&version, &[("libc10.so", c10), ("libtorch_cpu.so", b"")]);
         let error = only(folder.path()).find().unwrap_err();
         let text = error.to_string();
-        assert!(matches!(error, TorchError::Damaged { .. }) && text.contains("libc10.so") && text.contains(reason), "{text}");
+        assert!(
+            matches!(error, TorchError::Damaged { .. }) && text.contains("libc10.so") && text.contains(reason),
+            "{text}"
+        );
     }
     let Some(real) = real("a_damaged_library_is_named_and_not_opened") else { return };
     let whole = fs::read(real.lib.join("libc10.so")).unwrap();
@@ -133,5 +146,8 @@ fn built_plugin() -> Option<PathBuf> {
     let exe = std::env::current_exe().ok()?;
     let profile = exe.parent()?.parent()?;
     let target = profile.parent()?;
-    [profile.to_path_buf(), target.join("release"), target.join("debug")].into_iter().map(|folder| folder.join("libkrea_wan.so")).find(|file| file.is_file())
+    [profile.to_path_buf(), target.join("release"), target.join("debug")]
+        .into_iter()
+        .map(|folder| folder.join("libkrea_wan.so"))
+        .find(|file| file.is_file())
 }

@@ -28,7 +28,9 @@ pub enum TorchError {
          torch=={VERSION}.0`, or point KREA_LIBTORCH at another folder"
     )]
     WrongVersion { folder: PathBuf, found: String },
-    #[error("{file} is damaged: {reason}. Install libtorch again with `pip install --force-reinstall torch=={VERSION}.0`")]
+    #[error(
+        "{file} is damaged: {reason}. Install libtorch again with `pip install --force-reinstall torch=={VERSION}.0`"
+    )]
     Damaged { file: PathBuf, reason: String },
     #[error("{file} cannot be opened: {reason}")]
     Open { file: PathBuf, reason: String },
@@ -135,12 +137,16 @@ impl Search {
 
 /// `folder` or its `lib`, whichever holds libtorch.
 fn lib_folder(folder: &Path) -> Option<PathBuf> {
-    [folder.join("lib"), folder.to_path_buf()].into_iter().find(|lib| lib.join(name::CPU).is_file() || lib.join(name::C10).is_file())
+    [folder.join("lib"), folder.to_path_buf()]
+        .into_iter()
+        .find(|lib| lib.join(name::CPU).is_file() || lib.join(name::C10).is_file())
 }
 
 fn python_torch() -> Option<PathBuf> {
-    let script = "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
-    let output = Command::new("python3").args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let script =
+        "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
+    let output =
+        Command::new("python3").args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     Some(text.trim()).filter(|path| output.status.success() && !path.is_empty()).map(PathBuf::from)
 }
@@ -222,7 +228,9 @@ impl Libtorch {
         }
         let without_cuda = match (want_cuda, self.cuda) {
             (false, _) => None,
-            (true, false) => Some(format!("{} has no CUDA part: `pip install torch=={VERSION}.0` brings one", self.lib.display())),
+            (true, false) => {
+                Some(format!("{} has no CUDA part: `pip install torch=={VERSION}.0` brings one", self.lib.display()))
+            }
             (true, true) => open_global(&self.lib.join(name::CUDA)).err().map(|error| error.to_string()),
         };
         Ok(OpenLibtorch { libtorch: self, without_cuda })
@@ -269,7 +277,11 @@ impl PluginSearch {
         let exe = std::env::current_exe().ok().map(|path| path.canonicalize().unwrap_or(path));
         let beside = exe.as_deref().and_then(Path::parent);
         let prefix = beside.and_then(Path::parent);
-        let folders = beside.map(Path::to_path_buf).into_iter().chain(prefix.map(|p| p.join("lib/krea"))).chain(prefix.map(|p| p.join("lib")));
+        let folders = beside
+            .map(Path::to_path_buf)
+            .into_iter()
+            .chain(prefix.map(|p| p.join("lib/krea")))
+            .chain(prefix.map(|p| p.join("lib")));
         PluginSearch { explicit, folders: folders.collect() }
     }
 
@@ -318,6 +330,8 @@ impl Plugin {
     pub unsafe fn symbol<T: Copy>(&self, name: &str) -> Result<T> {
         // SAFETY: the caller's promise; the library is never closed, so the pointer stays valid.
         let symbol = unsafe { self.library.get::<T>(name.as_bytes()) };
-        symbol.map(|symbol| *symbol).map_err(|error| TorchError::Open { file: self.file.clone(), reason: format!("{name}: {}", said(&error)) })
+        symbol
+            .map(|symbol| *symbol)
+            .map_err(|error| TorchError::Open { file: self.file.clone(), reason: format!("{name}: {}", said(&error)) })
     }
 }
