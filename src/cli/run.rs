@@ -1,6 +1,7 @@
 //! `krea run`: the flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ffmpeg_next::Rational;
@@ -31,7 +32,8 @@ Examples:
   Options for FFmpeg's encoder and container stand after --:
     krea run talk.mp4 --remove-bg -o out.mp4 -- -tune film -movflags +faststart")]
 pub struct RunArgs {
-    /// Video or picture to read; - is standard input
+    /// Video or picture to read; a stream (rtsp://, http://, udp://, srt://, rtmp://); numbered pictures (in/%05d.png) or
+    /// a quoted glob ('in/*.jpg'), at --fps or 25; lavfi:GRAPH makes a test picture; - is standard input
     #[arg(value_name = "INPUT")]
     input: String,
 
@@ -144,6 +146,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     input_format: Option<String>,
 
+    /// Give a connection up after so long without data
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = parse::span, help_heading = "Input")]
+    timeout: Duration,
+
+    /// End when a live stream has not come back for so long; without it it is waited for as long as it takes
+    #[arg(long, value_name = "TIME", value_parser = parse::span, help_heading = "Input")]
+    reconnect_timeout: Option<Duration>,
+
     /// Refuse pictures with more pixels than this
     #[arg(long, value_name = "N", default_value_t = 16384 * 8192, help_heading = "Input")]
     max_pixels: u64,
@@ -253,6 +263,8 @@ impl RunArgs {
             start: self.start,
             duration: self.duration,
             input_format: self.input_format,
+            timeout: self.timeout,
+            reconnect_timeout: self.reconnect_timeout,
             max_pixels: self.max_pixels,
             threads: settings::threads(self.threads),
             progress: match self.progress {
@@ -269,7 +281,7 @@ impl RunArgs {
                 color: self.color,
             },
             stats: self.stats,
-            watchdog: std::time::Duration::from_secs_f64(self.watchdog.clamp(0.001, 1e6)),
+            watchdog: Duration::from_secs_f64(self.watchdog.clamp(0.001, 1e6)),
         }
         .checked()
     }
