@@ -13,7 +13,8 @@ const AHEAD: f64 = 10.0;
 pub(super) struct Clock {
     /// Seconds of the output at which the farthest packet ends.
     reached: f64,
-    /// When that packet was read.
+    /// Where it begins, and when it was read.
+    last: f64,
     at: Instant,
     /// Where the first packet of a new connection goes; `None` after it.
     resume: Option<f64>,
@@ -24,7 +25,7 @@ pub(super) struct Clock {
 impl Clock {
     /// Zero is `start` seconds after the first packet.
     pub(super) fn new(start: f64, now: Instant) -> Self {
-        Self { reached: -start, at: now, resume: Some(-start), origin: 0.0 }
+        Self { reached: -start, last: -start, at: now, resume: Some(-start), origin: 0.0 }
     }
 
     /// A new connection was begun at `now`.
@@ -33,7 +34,7 @@ impl Clock {
     }
 
     fn expected(&self, now: Instant) -> f64 {
-        self.reached + now.saturating_duration_since(self.at).as_secs_f64()
+        self.reached.max(self.last + now.saturating_duration_since(self.at).as_secs_f64())
     }
 
     /// How much is to be taken off the times of a packet from `start` to `end` seconds that was read at `now`.
@@ -46,14 +47,17 @@ impl Clock {
         }
         let end = end.max(start) - self.origin;
         if end > self.reached {
-            (self.reached, self.at) = (end, now);
+            (self.reached, self.last, self.at) = (end, start - self.origin, now);
         }
         self.origin
     }
 
-    /// Where a packet without times goes, in seconds of the output.
-    pub(super) fn unplaced(&self) -> Option<f64> {
-        self.resume
+    /// Where a packet goes that has no times, as RTSP's have before the sender's first report, and lasts `duration`.
+    pub(super) fn place_untimed(&mut self, duration: f64, now: Instant) -> f64 {
+        let at = self.resume.unwrap_or(self.reached);
+        self.resume = self.resume.map(|resume| resume + duration);
+        (self.reached, self.last, self.at) = (at + duration, at, now);
+        at
     }
 }
 
@@ -77,7 +81,7 @@ mod tests {
         assert_eq!(times(&mut clock, zero, &[(0.5, 700.0), (0.54, 700.04)]), [0.0, 0.04]);
         // Three seconds after the last packet a new connection begins, with other times.
         clock.restart(zero + Duration::from_secs_f64(3.54));
-        assert_eq!(times(&mut clock, zero, &[(4.0, 12.0), (4.04, 12.04)]), [3.08, 3.12]);
+        assert_eq!(times(&mut clock, zero, &[(4.0, 12.0), (4.04, 12.04)]), [3.04, 3.08]);
     }
 
     #[test]
@@ -94,6 +98,15 @@ mod tests {
         let mut clock = Clock::new(0.0, zero);
         let packets = [(0.0, 1.0), (0.0, 1.12), (0.0, 1.04), (0.0, 1.08), (0.01, 3.0)];
         assert_eq!(times(&mut clock, zero, &packets), [0.0, 0.12, 0.04, 0.08, 2.0]);
+    }
+
+    #[test]
+    fn packets_without_times_come_before_those_with_times() {
+        let zero = Instant::now();
+        let mut clock = Clock::new(0.0, zero);
+        assert_eq!((clock.place_untimed(0.04, zero), clock.place_untimed(0.04, zero)), (0.0, 0.04));
+        assert_eq!(times(&mut clock, zero, &[(0.08, 33.0)]), [0.08]);
+        assert!((clock.place_untimed(0.04, zero) - 0.12).abs() < 1e-9);
     }
 
     #[test]

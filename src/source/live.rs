@@ -255,7 +255,8 @@ mod tests {
             }
             CopiedStream { parameters, time_base: Rational(1, 1000), metadata: Vec::new(), disposition: 0 }
         };
-        let (aac, opus) = (|| stream(media::Type::Audio, codec::Id::AAC), || stream(media::Type::Audio, codec::Id::OPUS));
+        let (aac, opus) =
+            (|| stream(media::Type::Audio, codec::Id::AAC), || stream(media::Type::Audio, codec::Id::OPUS));
         let kept = [Kept::of(&aac()), Kept::of(&opus())];
         assert_eq!(Kept::matched(&kept, &[opus(), aac(), aac()]), [Some(1), Some(0), None]);
     }

@@ -81,9 +81,11 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
         Place::Stdin => {
             let io = context::StreamIo::from_read(Stdin::new(options.control.clone())).map_err(Failure::Ffmpeg)?;
             let stop = deadline.clone();
-            return ffmpeg::format::input_from_stream_with_interrupt(io, None, Some(dictionary), move || stop.stopped())
-                .map(|input| (input, deadline))
-                .map_err(Failure::Ffmpeg);
+            return ffmpeg::format::input_from_stream_with_interrupt(io, None, Some(dictionary), move || {
+                stop.stopped()
+            })
+            .map(|input| (input, deadline))
+            .map_err(Failure::Ffmpeg);
         }
         // The prefix keeps a file called `a:b.mp4` from being taken for a protocol.
         Place::File(path) => (path.to_str().map(|p| format!("file:{p}")), options.format.as_deref()),

@@ -296,7 +296,11 @@ impl Reader {
         let Some(clock) = &mut self.clock else { return };
         let Some(base) = self.input.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
         let Some(at) = packet.dts().or(packet.pts()) else {
-            packet.set_pts(clock.unplaced().map(|seconds| ticks(seconds, base)));
+            // Only of the video it is known how long a packet lasts.
+            if packet.stream() == self.input.video {
+                let step = 1.0 / f64::from(self.input.native.frame_rate);
+                packet.set_pts(Some(ticks(clock.place_untimed(step, Instant::now()), base)));
+            }
             return;
         };
         let seconds = f64::from(base);
@@ -374,8 +378,10 @@ impl Reader {
         let base = self.input.native.time_base;
         let step = ticks(1.0 / f64::from(self.input.native.frame_rate), base).max(1);
         let stamped = frame.timestamp().map(|t| t - self.offset);
+        // Where a live stream's times settle after its beginning, frames may crowd; coarse containers need a distance.
+        let least = if self.clock.is_some() { (step / 8).max(1) } else { 1 };
         let pts = match (stamped, self.last_in) {
-            (Some(pts), Some(last)) if pts <= last => last + 1,
+            (Some(pts), Some(last)) if pts < last + least => last + least,
             (Some(pts), _) => pts,
             (None, Some(last)) => last + step,
             (None, None) => 0,

@@ -33,8 +33,8 @@ pipeline = (
 )
 if arguments.audio:
     pipeline += (
-        " audiotestsrc is-live=true wave=silence ! audio/x-raw,rate=8000,channels=1"
-        " ! alawenc ! rtppcmapay name=pay1 pt=8"
+        " audiotestsrc is-live=true wave=silence ! audio/x-raw,rate=48000,channels=1"
+        " ! opusenc ! rtpopuspay name=pay1 pt=97"
     )
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(pipeline + " )")
