@@ -9,7 +9,7 @@ use super::find::Places;
 use super::rfdetr::RfDetr;
 use super::selfie::{self, Selfie};
 use super::session::{Model, Session};
-use super::yolo::Yolo;
+use super::yolo::{self, Yolo};
 use super::{MaskStage, ModelChoice, Settings};
 
 /// The name that `auto` and the manual speak of.
@@ -43,7 +43,10 @@ impl MaskStage {
             Chosen::File(path) => {
                 (Model::File(path), path.file_name().unwrap_or_default().to_string_lossy().into_owned())
             }
-            Chosen::Selfie => (embedded(frame), "the embedded selfie model".to_owned()),
+            Chosen::Selfie => (
+                Model::Embedded { name: "the embedded selfie model", bytes: selfie::LANDSCAPE },
+                "the embedded selfie model".to_owned(),
+            ),
         };
         // A light network would only disturb a GPU that has frames to generate.
         let device = match (&chosen, settings.device) {
@@ -58,7 +61,8 @@ impl MaskStage {
             "CPU" => threads.min(MAX_COPIES),
             _ => 1,
         };
-        let canvas = first.canvas.map_or_else(|| "the frame's shape".to_owned(), |(w, h)| format!("{w}x{h}"));
+        let source = (frame.0 as usize, frame.1 as usize);
+        let (width, height) = first.canvas.unwrap_or_else(|| yolo::minimum_rectangle(source));
         let provider = first.provider.clone();
         if let Some(why) = &first.fallback {
             let told = format!("masks run on the CPU: {why}");
@@ -71,7 +75,7 @@ impl MaskStage {
         let mut stage = Self::new(networks, settings);
         let times = if copies > 1 { format!(", {copies} at a time") } else { String::new() };
         let version = &runtime.library.version;
-        stage.description = format!("{label}, input {canvas}, ONNX Runtime {version} on {provider}{times}");
+        stage.description = format!("{label}, input {width}x{height}, ONNX Runtime {version} on {provider}{times}");
         stage.notice = notice;
         Ok(stage)
     }
@@ -98,15 +102,6 @@ fn choose(settings: &Settings, places: &Places) -> Result<(Chosen, Option<String
                 places.describe()
             ))),
         },
-    }
-}
-
-/// The embedded model whose shape is nearer to the frame's.
-fn embedded((width, height): (u32, u32)) -> Model<'static> {
-    if width > height {
-        Model::Embedded { name: "the embedded selfie model (landscape)", bytes: selfie::LANDSCAPE }
-    } else {
-        Model::Embedded { name: "the embedded selfie model (square)", bytes: selfie::SQUARE }
     }
 }
 
