@@ -27,9 +27,11 @@ end
 complete -c krea -n "__fish_krea_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c krea -n "__fish_krea_needs_command" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_needs_command" -f -a "run" -d 'Read a video, work on its frames, write it'
+complete -c krea -n "__fish_krea_needs_command" -f -a "devices" -d 'List the cameras and GPUs of this machine'
 complete -c krea -n "__fish_krea_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
 complete -c krea -n "__fish_krea_needs_command" -f -a "man" -d 'Print the man page'
 complete -c krea -n "__fish_krea_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c krea -n "__fish_krea_using_subcommand run" -l webcam -d 'Read a camera instead: the first one, or the one with this number or name; `krea devices` lists them' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, or - for standard output' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l bg -d 'What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-model -d 'auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else the selfie model that is built in' -r
@@ -55,6 +57,8 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l fps -d 'Constant frame
 complete -c krea -n "__fish_krea_using_subcommand run" -l start -d 'Begin so far into the input: 90, 1:30 or 0:01:30.5' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l duration -d 'Take so much of the input' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l input-format -d 'Demuxer, by FFmpeg\'s name, when the content does not tell' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l timeout -d 'Give a connection up after so long without data' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l reconnect-timeout -d 'End when a live stream has not come back for so long; without it it is waited for as long as it takes' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-pixels -d 'Refuse pictures with more pixels than this' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l threads -d 'Threads for decoding, masks and encoding each; 0 is one a core' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l log-level -d 'error, warn, info, debug, trace, or a filter such as krea=info,ffmpeg=debug' -r
@@ -77,12 +81,16 @@ complete -c krea -n "__fish_krea_using_subcommand run" -s q -l quiet -d 'Only er
 complete -c krea -n "__fish_krea_using_subcommand run" -s v -l verbose -d 'More messages; -vv for even more'
 complete -c krea -n "__fish_krea_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c krea -n "__fish_krea_using_subcommand run" -s V -l version -d 'Print version'
+complete -c krea -n "__fish_krea_using_subcommand devices" -l json -d 'As one JSON object'
+complete -c krea -n "__fish_krea_using_subcommand devices" -s h -l help -d 'Print help'
+complete -c krea -n "__fish_krea_using_subcommand devices" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c krea -n "__fish_krea_using_subcommand completions" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_using_subcommand man" -l dir -d 'Write one page a command into this folder' -r -F
 complete -c krea -n "__fish_krea_using_subcommand man" -s h -l help -d 'Print help'
 complete -c krea -n "__fish_krea_using_subcommand man" -s V -l version -d 'Print version'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "run" -d 'Read a video, work on its frames, write it'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "completions" -d 'Print the completion script for a shell'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "man" -d 'Print the man page'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices completions man help" -f -a "run" -d 'Read a video, work on its frames, write it'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices completions man help" -f -a "devices" -d 'List the cameras and GPUs of this machine'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices completions man help" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices completions man help" -f -a "man" -d 'Print the man page'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

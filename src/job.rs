@@ -60,6 +60,7 @@ impl Job {
             format: settings.input_format.clone(),
             threads: settings.threads,
             rate: settings.fps,
+            size: settings.size,
             ..backdrop_options(settings, control)
         };
         let mut connection = Connection::new(settings.input.clone(), options, settings.reconnect_timeout);
@@ -69,7 +70,11 @@ impl Job {
             format: plan.working,
             full_range: plan.full_range,
             size: settings.size,
-            fps: settings.fps.or(plan.muxer.has_constant_rate().then_some(input.native.frame_rate)),
+            // Numbered pictures are read at this rate already.
+            fps: settings
+                .fps
+                .filter(|_| !matches!(settings.input, Place::Pictures { .. }))
+                .or(plan.muxer.has_constant_rate().then_some(input.native.frame_rate)),
             start: settings.start,
             duration: settings.duration,
         };
@@ -259,6 +264,7 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
         max_pixels: settings.max_pixels,
         threads: 1,
         rate: None,
+        size: None,
         timeout: settings.timeout,
         control: control.clone(),
     }

@@ -13,7 +13,7 @@ use harness::{CLIP, Scratch, assert_plays, ffmpeg, frame_count, krea, probe, run
 fn pictures(scratch: &Scratch, extension: &str, first: usize, count: usize) {
     let pattern = scratch.path(&format!("in%03d.{extension}"));
     let (first, count) = (first.to_string(), count.to_string());
-    let graph = "color=black:size=64x48,geq=lum=N*8:cb=128:cr=128";
+    let graph = "color=black:size=64x48,geq=lum=32+N*8:cb=128:cr=128";
     ffmpeg(&["-f", "lavfi", "-i", graph, "-frames:v", &count, "-start_number", &first, &pattern]);
 }
 
@@ -127,4 +127,18 @@ fn a_transport_stream_comes_over_udp() {
     ran.exits(0);
     let frames = frame_count(&out);
     assert!((10..=26).contains(&frames), "a second at 25 fps, perhaps not from a key frame on: {frames}");
+}
+
+#[test]
+fn a_camera_that_is_not_there_is_said_so() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out.mkv");
+    run(krea(["run", "--webcam", "no such camera", "-o", &out])).fails(3, &["camera"]);
+    assert!(scratch.names().is_empty());
+    let ran = run(krea(["devices", "--json"])).exits(0);
+    let devices: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert!(devices["cameras"].is_array() && devices["gpus"].is_array(), "{devices}");
+    let text = String::from_utf8(run(krea(["devices"])).exits(0).stdout).unwrap();
+    assert!(text.contains("Cameras:") && text.contains("GPUs:"), "{text}");
+    run(krea(["run", "-o", &out])).exits(2);
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a command; flags only, no logic.
 
 mod completions;
+mod devices;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,7 @@ No telemetry, no update check: krea talks to nobody but the inputs and outputs t
 #[derive(Subcommand)]
 enum Command {
     Run(Box<RunArgs>),
+    Devices(devices::DevicesArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -46,6 +48,7 @@ impl Cli {
     pub fn run(self) -> Result<Exit> {
         match self.command {
             Command::Run(args) => crate::job::run(args.settings()?),
+            Command::Devices(args) => args.run(),
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),
         }

@@ -34,8 +34,12 @@ Examples:
 pub struct RunArgs {
     /// Video or picture to read; a stream (rtsp://, http://, udp://, srt://, rtmp://); numbered pictures (in/%05d.png) or
     /// a quoted glob ('in/*.jpg'), at --fps or 25; lavfi:GRAPH makes a test picture; - is standard input
-    #[arg(value_name = "INPUT")]
-    input: String,
+    #[arg(value_name = "INPUT", required_unless_present = "webcam")]
+    input: Option<String>,
+
+    /// Read a camera instead: the first one, or the one with this number or name; `krea devices` lists them
+    #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, default_missing_value = "", conflicts_with = "input")]
+    webcam: Option<String>,
 
     /// Where to write: a file, frames/%05d.png, or - for standard output
     #[arg(short, long, value_name = "OUTPUT")]
@@ -217,7 +221,10 @@ impl RunArgs {
     pub fn settings(self) -> Result<Settings> {
         let pass = settings::pass_through(&self.ffmpeg)?;
         Settings {
-            input: crate::source::Place::parse(&self.input),
+            input: match self.webcam {
+                Some(wanted) => crate::source::Place::Camera(wanted),
+                None => crate::source::Place::parse(&self.input.unwrap_or_default()),
+            },
             output: crate::sink::Destination::parse(&self.output),
             backing: self.bg.or(self.remove_bg.then_some(Backing::GREEN)),
             despill: !self.no_despill,

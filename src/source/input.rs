@@ -114,7 +114,7 @@ impl Input {
 
     /// A stream without an end, which is joined again when it breaks off. What tells its length ends of itself.
     pub fn is_endless(&self) -> bool {
-        matches!(self.place, Place::Url(_)) && self.native.duration.is_none() && !self.native.still
+        matches!(self.place, Place::Url(_) | Place::Camera(_)) && self.native.duration.is_none() && !self.native.still
     }
 
     /// The streams that are copied.
@@ -159,6 +159,7 @@ fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String 
         ffmpeg::Error::HttpUnauthorized => {
             format!("{place}: the name or the password is wrong or missing; they stand in NAME:PASSWORD@HOST")
         }
+        ffmpeg::Error::Other { errno: libc::EBUSY } => format!("{place}: is in use by another program"),
         ffmpeg::Error::HttpForbidden => format!("{place}: access is forbidden"),
         ffmpeg::Error::HttpNotFound => format!("{place}: the server is there and knows no such stream"),
         ffmpeg::Error::Exit if network && !options.control.stopped() => {

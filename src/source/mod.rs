@@ -1,6 +1,7 @@
 //! Everything that is read: files, pictures, streams and stdin through FFmpeg; backdrops.
 
 mod backdrop;
+mod camera;
 mod clock;
 mod goal;
 mod input;
@@ -12,6 +13,7 @@ mod reader;
 mod stdin;
 
 pub use backdrop::Backdrop;
+pub use camera::{Camera, cameras};
 pub use input::{Input, Native};
 pub use live::Connection;
 pub use open::Options;

@@ -14,6 +14,7 @@ use ffmpeg::{Dictionary, Rational};
 use ffmpeg_next as ffmpeg;
 
 use super::Place;
+use super::camera::{self, Camera};
 use super::stdin::Stdin;
 use crate::error::{Error, Result};
 use crate::pipeline::Control;
@@ -26,8 +27,10 @@ pub struct Options {
     pub max_pixels: u64,
     /// Threads of the decoder; 0 lets FFmpeg choose.
     pub threads: usize,
-    /// Frames per second of what has no rate of its own: numbered pictures.
+    /// Frames per second of what has no rate of its own (numbered pictures), or is asked for one (cameras).
     pub rate: Option<Rational>,
+    /// Width and height that a camera is asked for.
+    pub size: Option<(u32, u32)>,
     /// So long may the network be silent.
     pub timeout: Duration,
     pub control: Control,
@@ -95,6 +98,10 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
             register_devices().map_err(Failure::Other)?;
             (Some(graph.clone()), Some("lavfi"))
         }
+        Place::Camera(wanted) => {
+            let camera = camera::find(wanted).map_err(Failure::Other)?;
+            return open_camera(&camera, options, &deadline).map(|input| (input, deadline));
+        }
     };
     let location = location.and_then(|l| CString::new(l).ok()).ok_or_else(|| {
         Failure::Other(Error::Input(format!(
@@ -104,6 +111,35 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
     let format = format.map(demuxer).transpose().map_err(Failure::Other)?;
     let input = open_location(&location, format, dictionary, &deadline).map_err(Failure::Ffmpeg)?;
     Ok((input, deadline))
+}
+
+/// Opens a camera through FFmpeg's Video4Linux demuxer: as asked for and compressed, since USB is too slow for large
+/// raw pictures; else as asked for; else as the camera likes.
+fn open_camera(camera: &Camera, options: &Options, deadline: &Deadline) -> Result<context::Input, Failure> {
+    register_devices().map_err(Failure::Other)?;
+    let format = demuxer("v4l2").map_err(Failure::Other)?;
+    let device = CString::new(camera.device.as_str()).expect("a path of /dev holds no zero byte");
+    let asked = || {
+        let mut set = Dictionary::new();
+        if let Some((w @ 1.., h @ 1..)) = options.size {
+            set.set("video_size", &format!("{w}x{h}"));
+        }
+        if let Some(Rational(num, den)) = options.rate {
+            set.set("framerate", &format!("{num}/{den}"));
+        }
+        set
+    };
+    let mut compressed = asked();
+    compressed.set("input_format", "mjpeg");
+    let mut result = Err(ffmpeg::Error::Unknown);
+    for settings in [compressed, asked(), Dictionary::new()] {
+        result = open_location(&device, Some(format), settings, deadline);
+        // Only a refusal of the settings is worth another try.
+        if !matches!(result, Err(ffmpeg::Error::Other { errno: libc::EINVAL })) {
+            break;
+        }
+    }
+    result.map_err(Failure::Ffmpeg)
 }
 
 /// `avformat_open_input` with a demuxer of choice and an interrupt callback.

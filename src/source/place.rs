@@ -16,6 +16,8 @@ pub enum Place {
     },
     /// A graph of FFmpeg's filters that makes its own pictures, such as `testsrc2,realtime`.
     Lavfi(String),
+    /// A camera by its number, its device or a part of its name; the first if this is empty.
+    Camera(String),
 }
 
 impl Place {
@@ -49,7 +51,7 @@ impl Place {
     /// Whether the pictures come at their own pace, so that a consumer that is behind cannot make them wait.
     pub fn has_own_pace(&self) -> bool {
         match self {
-            Self::Url(_) => true,
+            Self::Url(_) | Self::Camera(_) => true,
             Self::Lavfi(graph) => graph.contains("realtime"),
             _ => false,
         }
@@ -64,6 +66,8 @@ impl fmt::Display for Place {
             Self::Url(url) => write!(f, "{}", without_passwords(url)),
             Self::Pictures { pattern, .. } => write!(f, "{pattern}"),
             Self::Lavfi(graph) => write!(f, "lavfi:{graph}"),
+            Self::Camera(wanted) if wanted.is_empty() => write!(f, "camera"),
+            Self::Camera(wanted) => write!(f, "camera {wanted}"),
         }
     }
 }
