@@ -1,6 +1,7 @@
 //! From settings to a running stage: which model, which network code, how many copies, on which device.
 
 use crate::error::{Error, Result};
+use crate::models::Manifest;
 use crate::runtime::Device;
 use crate::runtime::onnx::{Runtime, Search};
 
@@ -89,7 +90,7 @@ fn choose(settings: &Settings, places: &Places) -> Result<(Chosen, Option<String
             Some(path) => (Chosen::File(path), None),
             None => {
                 let why = format!(
-                    "no {DEFAULT_NAME}.onnx in {}; using the embedded selfie model, which is made for one person near the camera",
+                    "no {DEFAULT_NAME}.onnx in {}; using the embedded selfie model, which is made for one person near the camera. For more: krea models pull {DEFAULT_NAME}",
                     places.describe()
                 );
                 (Chosen::Selfie, Some(why))
@@ -97,12 +98,18 @@ fn choose(settings: &Settings, places: &Places) -> Result<(Chosen, Option<String
         }),
         ModelChoice::Named(name) => match places.find(name, settings.mask_size) {
             Some(path) => Ok((Chosen::File(path), None)),
-            None => Err(Error::Model(format!(
-                "no model called '{name}' in {}. Put {name}.onnx into the folder that KREA_MODELS_DIR names, or use --mask-model selfie, which needs no file.",
-                places.describe()
-            ))),
+            None => Err(Error::Model(missing(name, places))),
         },
     }
+}
+
+/// What to do about a model that is not here.
+fn missing(name: &str, places: &Places) -> String {
+    let remedy = Manifest::built_in().model(name).map_or(String::new(), |model| model.remedy() + ". ");
+    format!(
+        "no model called '{name}' in {}. {remedy}{name}.onnx may also lie in the folder that KREA_MODELS_DIR names; --mask-model selfie needs no file",
+        places.describe()
+    )
 }
 
 /// Loads a model and tells by its inputs and outputs what kind of network it is.

@@ -21,6 +21,116 @@ const WINDOWS_1252: [u32; 32] = [
     0x0153, 0x009d, 0x017e, 0x0178,
 ];
 
+/// Names that stand for two characters, by the second of them; `html_escape` gives only the first.
+const SECOND_CHARACTERS: [(char, &[&str]); 8] = [
+    ('j', &["fjlig"]),
+    ('\u{0331}', &["race"]),
+    ('\u{0333}', &["acE"]),
+    (
+        '\u{0338}',
+        &[
+            "NotEqualTilde",
+            "NotGreaterFullEqual",
+            "NotGreaterGreater",
+            "NotGreaterSlantEqual",
+            "NotHumpDownHump",
+            "NotHumpEqual",
+            "NotLeftTriangleBar",
+            "NotLessLess",
+            "NotLessSlantEqual",
+            "NotNestedGreaterGreater",
+            "NotNestedLessLess",
+            "NotPrecedesEqual",
+            "NotRightTriangleBar",
+            "NotSquareSubset",
+            "NotSquareSuperset",
+            "NotSucceedsEqual",
+            "NotSucceedsTilde",
+            "nGg",
+            "nGtv",
+            "nLl",
+            "nLtv",
+            "napE",
+            "napid",
+            "nbump",
+            "nbumpe",
+            "ncongdot",
+            "nedot",
+            "nesim",
+            "ngE",
+            "ngeqq",
+            "ngeqslant",
+            "nges",
+            "nlE",
+            "nleqq",
+            "nleqslant",
+            "nles",
+            "notinE",
+            "notindot",
+            "npart",
+            "npre",
+            "npreceq",
+            "nrarrc",
+            "nrarrw",
+            "nsce",
+            "nsubE",
+            "nsubseteqq",
+            "nsucceq",
+            "nsupE",
+            "nsupseteqq",
+        ],
+    ),
+    ('\u{200a}', &["ThickSpace"]),
+    (
+        '\u{20d2}',
+        &[
+            "NotSubset",
+            "NotSuperset",
+            "nGt",
+            "nLt",
+            "nang",
+            "nsubset",
+            "nsupset",
+            "nvap",
+            "nvge",
+            "nvgt",
+            "nvle",
+            "nvlt",
+            "nvltrie",
+            "nvrtrie",
+            "nvsim",
+            "vnsub",
+            "vnsup",
+        ],
+    ),
+    ('\u{20e5}', &["bne", "bnequiv", "nparsl"]),
+    (
+        '\u{fe00}',
+        &[
+            "caps",
+            "cups",
+            "gesl",
+            "gvertneqq",
+            "gvnE",
+            "lates",
+            "lesg",
+            "lvertneqq",
+            "lvnE",
+            "smtes",
+            "sqcaps",
+            "sqcups",
+            "varsubsetneq",
+            "varsubsetneqq",
+            "varsupsetneq",
+            "varsupsetneqq",
+            "vsubnE",
+            "vsubne",
+            "vsupnE",
+            "vsupne",
+        ],
+    ),
+];
+
 /// Longest name without its ampersand, in characters, as Python looks for it.
 const LONGEST_NAME: usize = 32;
 
@@ -103,8 +213,12 @@ fn decode_name<'a>(text: &'a str, plain: &mut String) -> &'a str {
 /// What `&name;` stands for.
 fn named(name: &str) -> Option<String> {
     let reference = format!("&{name};");
-    let value = html_escape::decode_html_entities(&reference);
-    (value != reference).then(|| value.into_owned())
+    let mut value = html_escape::decode_html_entities(&reference).into_owned();
+    if value == reference {
+        return None;
+    }
+    value.extend(SECOND_CHARACTERS.iter().filter(|(_, names)| names.contains(&name)).map(|(second, _)| second));
+    Some(value)
 }
 
 #[cfg(test)]
@@ -123,6 +237,11 @@ mod tests {
     fn the_longest_old_name_wins() {
         assert_eq!(unescape_html("&notit; &notin; &not; &no"), "¬it; ∉ ¬ &no");
         assert_eq!(unescape_html("&ampamp; &amplt"), "&amp; &lt");
+    }
+
+    #[test]
+    fn some_names_are_two_characters() {
+        assert_eq!(unescape_html("&fjlig; &NotEqualTilde; &caps;"), "fj \u{2242}\u{338} \u{2229}\u{fe00}");
     }
 
     #[test]
