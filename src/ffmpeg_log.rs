@@ -50,7 +50,8 @@ mod unix {
             );
             CStr::from_ptr(line.as_ptr()).to_string_lossy()
         };
-        let text = text.trim();
+        // FFmpeg names URLs as they were given.
+        let text = crate::source::without_passwords(text.trim());
         if text.is_empty() {
             return;
         }

@@ -18,7 +18,7 @@ use crate::runtime::onnx::Search;
 use crate::settings::{Backing, Settings};
 use crate::signals::{self, Stopped};
 use crate::sink::{self, Destination, FileSink, Plan};
-use crate::source::{Backdrop, Damage, Input, Options, Place, Reader, Target};
+use crate::source::{Backdrop, Connection, Damage, Options, Place, Target};
 use crate::stream::VideoInfo;
 
 /// Carries a run out and says how it ended.
@@ -56,19 +56,25 @@ struct Job {
 
 impl Job {
     fn open(settings: &Settings, control: &Control) -> Result<Self> {
-        let options = |control: &Control| Options {
+        let options = Options {
             format: settings.input_format.clone(),
-            max_pixels: settings.max_pixels,
             threads: settings.threads,
-            control: control.clone(),
+            rate: settings.fps,
+            size: settings.size,
+            ..backdrop_options(settings, control)
         };
-        let mut input = Input::open(&settings.input, &options(control))?;
+        let mut connection = Connection::new(settings.input.clone(), options, settings.reconnect_timeout);
+        let mut input = connection.open()?;
         let plan = Plan::new(&settings.output, input.native.format, settings.choices.clone())?;
         let target = Target {
             format: plan.working,
             full_range: plan.full_range,
             size: settings.size,
-            fps: settings.fps.or(plan.muxer.has_constant_rate().then_some(input.native.frame_rate)),
+            // Numbered pictures are read at this rate already.
+            fps: settings
+                .fps
+                .filter(|_| !matches!(settings.input, Place::Pictures { .. }))
+                .or(plan.muxer.has_constant_rate().then_some(input.native.frame_rate)),
             start: settings.start,
             duration: settings.duration,
         };
@@ -76,8 +82,7 @@ impl Job {
         let one_picture = matches!(settings.output, Destination::File(_)) && plan.muxer.is_pictures();
         let still = input.native.still;
         let (send_copied, copied) = crossbeam_channel::unbounded();
-        let (reader, info) = Reader::new(input, &target, send_copied)?;
-        let damage = reader.damage();
+        let (reader, info, damage) = connection.read(input, &target, send_copied)?;
 
         let mut stages: Vec<Box<dyn Stage>> = Vec::new();
         let mut mask = None;
@@ -95,7 +100,7 @@ impl Job {
         }
         let sink = FileSink::create(settings.output.clone(), plan, info.clone(), extras, copied)?;
         let source: Box<dyn Source> =
-            if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { Box::new(reader) };
+            if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { reader };
         Ok(Self { info, source, stages, sink, damage, mask })
     }
 
@@ -127,7 +132,7 @@ impl Job {
         let kind = settings.progress.unwrap_or(kind);
         let counts = counts(mask.as_ref().map(|(_, stats)| stats), &damage);
         let mut progress = Progress::new(kind, info.frames, counts, settings.watchdog, console);
-        let pipeline = Pipeline { source, stages, sink: Box::new(sink), flow: Flow::Lossless, control };
+        let pipeline = Pipeline { source, stages, sink: Box::new(sink), flow: flow(settings), control };
         let start = Instant::now();
         let mut meters: Vec<Arc<Meter>> = Vec::new();
         let result = pipeline.run(|now| {
@@ -162,6 +167,7 @@ impl Job {
             damaged_packets: get(&damage.packets),
             damaged_frames: get(&damage.frames),
             missing_seconds: get(&damage.missing) as f64 / 1000.0,
+            reconnects: get(&damage.reconnects),
             stages: meters.iter().map(|m| StageReport::of(m)).collect(),
         };
         conclude(settings, &report, result.is_ok());
@@ -234,8 +240,9 @@ fn counts(mask: Option<&Arc<mask::Stats>>, damage: &Arc<Damage>) -> Vec<Count> {
         let stats = stats.clone();
         counts.push(("held", Box::new(move || stats.held.load(Ordering::Relaxed))));
     }
-    let damage = damage.clone();
-    counts.push(("damaged", Box::new(move || damage.packets.load(Ordering::Relaxed))));
+    let (packets, joined) = (damage.clone(), damage.clone());
+    counts.push(("damaged", Box::new(move || packets.packets.load(Ordering::Relaxed))));
+    counts.push(("reconnects", Box::new(move || joined.reconnects.load(Ordering::Relaxed))));
     counts
 }
 
@@ -245,11 +252,30 @@ fn background(backing: &Backing, info: &VideoInfo, settings: &Settings, control:
         Backing::Transparent => Background::Transparent,
         Backing::Blur(radius) => Background::Blur(radius.unwrap_or(info.width as f32 / 40.0)),
         Backing::File(path) => {
-            let options =
-                Options { format: None, max_pixels: settings.max_pixels, threads: 1, control: control.clone() };
+            let options = backdrop_options(settings, control);
             Background::Pictures(Box::new(Behind(Backdrop::open(path.clone(), options, info)?)))
         }
     })
+}
+
+fn backdrop_options(settings: &Settings, control: &Control) -> Options {
+    Options {
+        format: None,
+        max_pixels: settings.max_pixels,
+        threads: 1,
+        rate: None,
+        size: None,
+        timeout: settings.timeout,
+        control: control.clone(),
+    }
+}
+
+/// What comes at its own pace is shown as it comes; but a file takes every frame, and the sender's buffers wait.
+fn flow(settings: &Settings) -> Flow {
+    match settings.output {
+        Destination::Stdout | Destination::Url(_) if settings.input.has_own_pace() => Flow::Latest,
+        _ => Flow::Lossless,
+    }
 }
 
 /// Joins the source of a backdrop to the stage that shows it.
@@ -263,7 +289,7 @@ impl composite::Backdrop for Behind {
 
 /// For an output that is one picture: the first frame and no more.
 struct FirstFrame {
-    reader: Reader,
+    reader: Box<dyn Source>,
     still: bool,
     given: bool,
 }

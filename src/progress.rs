@@ -212,6 +212,8 @@ pub struct Report {
     pub damaged_frames: u64,
     /// What the container promises and does not hold.
     pub missing_seconds: f64,
+    /// How often a live stream broke off and came back.
+    pub reconnects: u64,
     pub stages: Vec<StageReport>,
 }
 

@@ -32,6 +32,10 @@ pub struct Settings {
     /// Seconds of the input.
     pub duration: Option<f64>,
     pub input_format: Option<String>,
+    /// So long may the network be silent.
+    pub timeout: Duration,
+    /// A live stream is given up after so long without a frame; `None` is never.
+    pub reconnect_timeout: Option<Duration>,
     pub max_pixels: u64,
     pub threads: usize,
     /// `None` chooses by whether stderr is a terminal.

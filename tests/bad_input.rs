@@ -72,7 +72,7 @@ fn an_input_that_may_not_be_read_is_refused() {
         let ran = run(remove_bg("/proc/self/mem", &scratch.path("out.mp4"))).exits(3);
         assert!(ran.stderr.contains("/proc/self/mem"), "{}", ran.stderr);
     } else {
-        fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o0)).unwrap();
         run(remove_bg(&locked, &scratch.path("out.mp4"))).fails(3, &["locked.mp4"]);
     }
     assert_eq!(scratch.names(), ["locked.mp4"]);

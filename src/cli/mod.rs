@@ -1,6 +1,7 @@
 //! The command line: one file a command; flags only, no logic.
 
 mod completions;
+mod devices;
 mod models;
 mod run;
 
@@ -13,7 +14,9 @@ use crate::error::{Exit, Result};
 /// Restyle video while it plays: find the people, put them on another background
 #[derive(Parser)]
 #[command(name = "krea", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "No telemetry, no update check: krea talks to nobody but the inputs, outputs and models that you name.")]
+#[command(
+    after_help = "No telemetry, no update check: krea talks to nobody but the inputs, outputs and models that you name."
+)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
@@ -39,6 +42,7 @@ No telemetry, no update check: krea talks to nobody but the inputs, outputs and 
 #[derive(Subcommand)]
 enum Command {
     Run(Box<RunArgs>),
+    Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -49,6 +53,7 @@ impl Cli {
     pub fn run(self) -> Result<Exit> {
         match self.command {
             Command::Run(args) => crate::job::run(args.settings()?),
+            Command::Devices(args) => args.run(),
             Command::Models(args) => args.run(),
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),

@@ -1,6 +1,7 @@
 //! `krea run`: the flags.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ffmpeg_next::Rational;
@@ -31,9 +32,14 @@ Examples:
   Options for FFmpeg's encoder and container stand after --:
     krea run talk.mp4 --remove-bg -o out.mp4 -- -tune film -movflags +faststart")]
 pub struct RunArgs {
-    /// Video or picture to read; - is standard input
-    #[arg(value_name = "INPUT")]
-    input: String,
+    /// Video or picture to read; a stream (rtsp://, http://, udp://, srt://, rtmp://); numbered pictures (in/%05d.png) or
+    /// a quoted glob ('in/*.jpg'), at --fps or 25; lavfi:GRAPH makes a test picture; - is standard input
+    #[arg(value_name = "INPUT", required_unless_present = "webcam")]
+    input: Option<String>,
+
+    /// Read a camera instead: the first one, or the one with this number or name; `krea devices` lists them
+    #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, default_missing_value = "", conflicts_with = "input")]
+    webcam: Option<String>,
 
     /// Where to write: a file, frames/%05d.png, or - for standard output
     #[arg(short, long, value_name = "OUTPUT")]
@@ -144,6 +150,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     input_format: Option<String>,
 
+    /// Give a connection up after so long without data
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = parse::span, help_heading = "Input")]
+    timeout: Duration,
+
+    /// End when a live stream has not come back for so long; without it it is waited for as long as it takes
+    #[arg(long, value_name = "TIME", value_parser = parse::span, help_heading = "Input")]
+    reconnect_timeout: Option<Duration>,
+
     /// Refuse pictures with more pixels than this
     #[arg(long, value_name = "N", default_value_t = 16384 * 8192, help_heading = "Input")]
     max_pixels: u64,
@@ -220,7 +234,10 @@ impl RunArgs {
     pub fn settings(self) -> Result<Settings> {
         let pass = settings::pass_through(&self.ffmpeg)?;
         Settings {
-            input: crate::source::Place::parse(&self.input),
+            input: match self.webcam {
+                Some(wanted) => crate::source::Place::Camera(wanted),
+                None => crate::source::Place::parse(&self.input.unwrap_or_default()),
+            },
             output: crate::sink::Destination::parse(&self.output),
             backing: self.bg.or(self.remove_bg.then_some(Backing::GREEN)),
             despill: !self.no_despill,
@@ -266,6 +283,8 @@ impl RunArgs {
             start: self.start,
             duration: self.duration,
             input_format: self.input_format,
+            timeout: self.timeout,
+            reconnect_timeout: self.reconnect_timeout,
             max_pixels: self.max_pixels,
             threads: settings::threads(self.threads),
             progress: self.progress.kind(),
@@ -276,7 +295,7 @@ impl RunArgs {
                 color: self.color,
             },
             stats: self.stats,
-            watchdog: std::time::Duration::from_secs_f64(self.watchdog.clamp(0.001, 1e6)),
+            watchdog: Duration::from_secs_f64(self.watchdog.clamp(0.001, 1e6)),
         }
         .checked()
     }

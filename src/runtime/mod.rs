@@ -1,5 +1,6 @@
 //! Finds the heavy runtimes on this machine when the program runs, and says which device is really used.
 
+pub mod gpu;
 pub mod onnx;
 pub mod torch;
 

@@ -87,6 +87,14 @@ pub(crate) fn time(text: &str) -> Result<f64, String> {
     Ok(seconds)
 }
 
+/// A length of time, more than nothing.
+pub(crate) fn span(text: &str) -> Result<std::time::Duration, String> {
+    match time(text)? {
+        s if s > 0.0 && s < 1e9 => Ok(std::time::Duration::from_secs_f64(s)),
+        _ => Err(format!("'{text}' must be more than 0 s")),
+    }
+}
+
 pub(crate) fn fraction(text: &str) -> Result<f32, String> {
     text.parse().ok().filter(|v| (0.0..=1.0).contains(v)).ok_or_else(|| format!("'{text}' is not from 0 to 1"))
 }

@@ -1,78 +1,20 @@
 //! Opens an input, picks its video, and tells what is in it before a single frame is decoded.
 
-use std::ffi::CString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
 use ffmpeg::codec::Parameters;
 use ffmpeg::ffi;
 use ffmpeg::format::{Pixel, context};
 use ffmpeg::frame::Video;
-use ffmpeg::{Dictionary, Rational, Stream, codec, decoder, media};
+use ffmpeg::{Rational, Stream, codec, decoder, media};
 use ffmpeg_next as ffmpeg;
 
+use super::Place;
 use super::normalise::frame_matrix;
-use super::stdin::Stdin;
+use super::open::{self, Deadline, Failure, Options};
 use crate::error::{Error, Result};
-use crate::pipeline::Control;
 use crate::stream::{Chapter, CopiedStream, Extras, Fields};
-
-/// Where the input lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    File(PathBuf),
-    Stdin,
-    Url(String),
-}
-
-impl Place {
-    /// `-` is stdin, `scheme://` a URL, all else a file.
-    pub fn parse(text: &str) -> Self {
-        match text {
-            "-" => Self::Stdin,
-            _ if text.split_once("://").is_some_and(|(scheme, _)| {
-                !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-            }) =>
-            {
-                Self::Url(text.to_owned())
-            }
-            _ => Self::File(PathBuf::from(text)),
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Stdin => write!(f, "standard input"),
-            Self::Url(url) => write!(f, "{}", without_password(url)),
-        }
-    }
-}
-
-/// Hides what stands between `user:` and `@`.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:***@{host}{path}")
-        }
-        None => url.to_owned(),
-    }
-}
-
-pub struct Options {
-    /// Name of FFmpeg's demuxer, when the content does not tell.
-    pub format: Option<String>,
-    /// Larger pictures are refused before any memory is taken for them.
-    pub max_pixels: u64,
-    /// Threads of the decoder; 0 lets FFmpeg choose.
-    pub threads: usize,
-    pub control: Control,
-}
 
 /// The video as it is stored.
 #[derive(Clone, Debug)]
@@ -108,18 +50,55 @@ pub struct Input {
     extras: Extras,
     /// The frame that was decoded to learn what only the frame itself tells.
     pub(super) first: Option<Video>,
+    pub(super) deadline: Deadline,
+    /// When the connection was begun.
+    pub(super) begun: Instant,
+}
+
+/// Why an input could not be opened, and what is to be expected of another try.
+pub(super) struct Refusal {
+    pub(super) error: Error,
+    pub(super) cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The name or the password is wrong.
+    Denied,
+    /// It was reached and holds nothing of use, or the command line is wrong.
+    Unfit,
+    Unreachable,
 }
 
 impl Input {
     pub fn open(place: &Place, options: &Options) -> Result<Self> {
+        Self::attempt(place, options).map_err(|refusal| refusal.error)
+    }
+
+    pub(super) fn attempt(place: &Place, options: &Options) -> Result<Self, Refusal> {
+        let unfit = |error| Refusal { error, cause: Cause::Unfit };
         if let Place::File(path) = place {
-            refuse_what_is_no_file(path)?;
+            refuse_what_is_no_file(path).map_err(unfit)?;
         }
-        let mut context = open_context(place, options)?;
+        let begun = Instant::now();
+        let (context, deadline) = open::open(place, options).map_err(|failure| match failure {
+            Failure::Other(error) => unfit(error),
+            Failure::Ffmpeg(error) => refusal(place, options, error),
+        })?;
+        Self::look_into(place, options, context, deadline, begun).map_err(unfit)
+    }
+
+    fn look_into(
+        place: &Place,
+        options: &Options,
+        mut context: context::Input,
+        deadline: Deadline,
+        begun: Instant,
+    ) -> Result<Self> {
         let video = pick_video(&context).ok_or_else(|| Error::Input(no_video(place, &context)))?;
         let index = video.index();
         let mut decoder = open_decoder(place, &video, options)?;
-        let mut native = describe(&context, &video, &decoder);
+        let mut native = describe(place, &context, &video, &decoder);
         if native.format == Pixel::None || native.width == 0 || native.height == 0 {
             return Err(Error::Input(format!(
                 "{place}: the video's size or pixel format cannot be found out; the file may be cut off at its start"
@@ -129,7 +108,18 @@ impl Input {
         // How a photo is turned stands in its EXIF data, which the decoder passes on with the picture.
         let first = if native.still { decode_first(&mut context, index, &mut decoder) } else { None };
         native.matrix = first.as_ref().and_then(frame_matrix).or(native.matrix);
-        Ok(Self { place: place.clone(), native, context, decoder, video: index, copied, extras, first })
+        let place = place.clone();
+        Ok(Self { place, native, context, decoder, video: index, copied, extras, first, deadline, begun })
+    }
+
+    /// A stream without an end, which is joined again when it breaks off. What tells its length ends of itself.
+    pub fn is_endless(&self) -> bool {
+        matches!(self.place, Place::Url(_) | Place::Camera(_)) && self.native.duration.is_none() && !self.native.still
+    }
+
+    /// The streams that are copied.
+    pub(super) fn copied_streams(&self) -> &[CopiedStream] {
+        &self.extras.streams
     }
 
     /// What travels beside the frames; empty after the first call.
@@ -154,63 +144,29 @@ fn refuse_what_is_no_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Protocols that an input may lead to. A local file must not make krea fetch from the network.
-fn protocols(place: &Place) -> &'static str {
-    match place {
-        Place::File(_) | Place::Stdin => "file,pipe,data",
-        Place::Url(_) => "http,https,httpproxy,tcp,tls,udp,rtp,rtsp,rtsps,srt,rtmp,rtmps,rtmpt,crypto,data",
-    }
-}
-
-fn open_context(place: &Place, options: &Options) -> Result<context::Input> {
-    let mut dictionary = Dictionary::new();
-    dictionary.set("protocol_whitelist", protocols(place));
-    let control = options.control.clone();
-    let interrupt = move || control.stopped();
-    let opened = match (place, &options.format) {
-        (Place::Stdin, _) => {
-            let io = context::StreamIo::from_read(Stdin::new(options.control.clone()))
-                .map_err(|e| Error::Input(format!("{place}: {e}")))?;
-            ffmpeg::format::input_from_stream_with_interrupt(io, None, Some(dictionary), interrupt)
-        }
-        (_, Some(name)) => open_as(&location(place)?, name, dictionary)?,
-        (_, None) => {
-            let location = location(place)?;
-            ffmpeg::format::input_with_interrupt_and_dictionary(&location, interrupt, dictionary)
-        }
+fn refusal(place: &Place, options: &Options, error: ffmpeg::Error) -> Refusal {
+    let cause = match error {
+        ffmpeg::Error::HttpUnauthorized | ffmpeg::Error::HttpForbidden => Cause::Denied,
+        ffmpeg::Error::ProtocolNotFound => Cause::Unfit,
+        _ => Cause::Unreachable,
     };
-    opened.map_err(|e| Error::Input(unreadable(place, e)))
+    Refusal { error: Error::Input(unreadable(place, options, error)), cause }
 }
 
-/// What FFmpeg is given. The prefix keeps a file called `a:b.mp4` from being taken for a protocol.
-fn location(place: &Place) -> Result<String> {
-    match place {
-        Place::File(path) => path.to_str().map(|p| format!("file:{p}")).ok_or_else(|| {
-            Error::Input(format!(
-                "{}: the name is not UTF-8, which FFmpeg's interface needs; rename it",
-                path.display()
-            ))
-        }),
-        Place::Stdin => Ok("pipe:0".to_owned()),
-        Place::Url(url) => Ok(url.clone()),
-    }
-}
-
-fn open_as(location: &str, format: &str, options: Dictionary) -> Result<Result<context::Input, ffmpeg::Error>> {
-    let usage = || Error::Usage(format!("'{format}' is no input format of FFmpeg; `ffmpeg -demuxers` lists them"));
-    let name = CString::new(format).map_err(|_| usage())?;
-    // SAFETY: looks a name up in FFmpeg's static tables.
-    let input = unsafe { ffi::av_find_input_format(name.as_ptr()) };
-    if input.is_null() {
-        return Err(usage());
-    }
-    // SAFETY: the pointer is a static AVInputFormat.
-    let format = ffmpeg::Format::Input(unsafe { ffmpeg::format::Input::wrap(input.cast_mut()) });
-    Ok(ffmpeg::format::open_with(location, &format, options).map(ffmpeg::format::Context::input))
-}
-
-fn unreadable(place: &Place, error: ffmpeg::Error) -> String {
+fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String {
+    let network = matches!(place, Place::Url(_));
     match error {
+        ffmpeg::Error::HttpUnauthorized => {
+            format!("{place}: the name or the password is wrong or missing; they stand in NAME:PASSWORD@HOST")
+        }
+        ffmpeg::Error::Other { errno: libc::EBUSY } => format!("{place}: is in use by another program"),
+        ffmpeg::Error::HttpForbidden => format!("{place}: access is forbidden"),
+        ffmpeg::Error::HttpNotFound => format!("{place}: the server is there and knows no such stream"),
+        ffmpeg::Error::Exit if network && !options.control.stopped() => {
+            format!("{place}: no data for {} s", options.timeout.as_secs_f32())
+        }
+        ffmpeg::Error::InvalidData if network => format!("{place}: what comes is not a video that FFmpeg can read"),
+        other if network => format!("{place}: cannot be reached: {other}"),
         ffmpeg::Error::InvalidData => {
             format!("{place}: is not a video or picture that FFmpeg can read, or its index (moov) is missing")
         }
@@ -260,7 +216,9 @@ fn open_decoder(place: &Place, stream: &Stream<'_>, options: &Options) -> Result
         (*raw).max_pixels = options.max_pixels as i64;
         (*raw).pkt_timebase = stream.time_base().into();
         (*raw).thread_count = options.threads as i32;
-        (*raw).thread_type = ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE;
+        // Threads that each take a frame hold as many frames back.
+        let frames = if place.has_own_pace() { 0 } else { ffi::FF_THREAD_FRAME };
+        (*raw).thread_type = frames | ffi::FF_THREAD_SLICE;
     }
     context.decoder().video().map_err(failed)
 }
@@ -281,12 +239,15 @@ fn decode_first(context: &mut context::Input, video: usize, decoder: &mut decode
     got.ok().map(|()| frame)
 }
 
-fn describe(context: &context::Input, stream: &Stream<'_>, decoder: &decoder::Video) -> Native {
+fn describe(place: &Place, context: &context::Input, stream: &Stream<'_>, decoder: &decoder::Video) -> Native {
     let valid = |r: Rational| r.numerator() > 0 && r.denominator() > 0;
+    // A live stream may know no rate but that of its clock, 90 kHz.
+    let valid_rate = |r: Rational| valid(r) && f64::from(r) <= 1000.0;
     let rates = [stream.avg_frame_rate(), stream.rate(), Rational(25, 1)];
-    let frame_rate = rates.into_iter().find(|&r| valid(r)).unwrap_or(Rational(25, 1));
+    let frame_rate = rates.into_iter().find(|&r| valid_rate(r)).unwrap_or(Rational(25, 1));
     let name = context.format().name().to_owned();
-    let still = name.ends_with("_pipe") || name == "image2";
+    let many = matches!(place, Place::Pictures { .. });
+    let still = !many && (name.ends_with("_pipe") || name == "image2");
     let seconds = if stream.duration() > 0 {
         Some(stream.duration() as f64 * f64::from(stream.time_base()))
     } else if context.duration() > 0 {
@@ -389,24 +350,4 @@ fn own(parameters: &Parameters) -> Parameters {
         ffi::avcodec_parameters_copy(copy.as_mut_ptr(), parameters.as_ptr());
     }
     copy
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_input_is_a_file_unless_it_says_otherwise() {
-        assert_eq!(Place::parse("-"), Place::Stdin);
-        assert_eq!(Place::parse("rtsp://cam/1"), Place::Url("rtsp://cam/1".into()));
-        assert_eq!(Place::parse("a:b.mp4"), Place::File("a:b.mp4".into()));
-        assert_eq!(Place::parse("://x"), Place::File("://x".into()));
-    }
-
-    #[test]
-    fn passwords_are_never_shown() {
-        let shown = Place::parse("rtsp://me:s3cret@cam:554/live?x=1").to_string();
-        assert_eq!(shown, "rtsp://me:***@cam:554/live?x=1");
-        assert_eq!(Place::parse("http://host/a@b").to_string(), "http://host/a@b");
-    }
 }

@@ -1,11 +1,22 @@
-//! Everything that is read: files, pictures and stdin through FFmpeg; backdrops.
+//! Everything that is read: files, pictures, streams and stdin through FFmpeg; backdrops.
 
 mod backdrop;
+mod camera;
+mod clock;
+mod goal;
 mod input;
+mod live;
 mod normalise;
+mod open;
+mod place;
 mod reader;
 mod stdin;
 
 pub use backdrop::Backdrop;
-pub use input::{Input, Native, Options, Place};
+pub use camera::{Camera, cameras};
+pub use input::{Input, Native};
+pub use live::Connection;
+pub use open::Options;
+pub use place::Place;
+pub(crate) use place::without_passwords;
 pub use reader::{Damage, Reader, Target};

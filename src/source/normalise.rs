@@ -60,6 +60,10 @@ impl Normaliser {
         Self { goal, graph: None, ready: VecDeque::new() }
     }
 
+    pub(super) fn goal(&self) -> &Goal {
+        &self.goal
+    }
+
     /// Takes a decoded frame in.
     pub(super) fn push(&mut self, mut frame: Video) -> Result<(), ffmpeg::Error> {
         let full = frame.color_range() == color::Range::JPEG || plain(frame.format()) != frame.format();

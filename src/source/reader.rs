@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use ffmpeg::ffi;
 use ffmpeg::format::Pixel;
 use ffmpeg::frame::Video;
-use ffmpeg::{Packet, Rational, color};
+use ffmpeg::{Packet, Rational};
 use ffmpeg_next as ffmpeg;
 
-use super::input::{Input, Native};
-use super::normalise::{Goal, Normaliser, is_sideways};
+use super::clock::Clock;
+use super::goal::{goal, matrix_space, shown_size};
+use super::input::Input;
+use super::normalise::{Goal, Normaliser};
 use crate::error::{Error, Result};
-use crate::frame::{Format, Frame, Time, is_rgb, plain};
+use crate::frame::{Frame, Time};
 use crate::pipeline::Source;
-use crate::stream::{Colour, CopiedPacket, VideoInfo};
+use crate::stream::{CopiedPacket, VideoInfo};
 
 /// What the frames shall be, as far as it was asked for.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub struct Damage {
     pub frames: AtomicU64,
     /// Milliseconds that the container promises and does not hold: the file was cut off.
     pub missing: AtomicU64,
+    /// How often a live stream broke off and came back.
+    pub reconnects: AtomicU64,
 }
 
 /// Frames of an [`Input`].
@@ -48,6 +53,8 @@ pub struct Reader {
     input: Input,
     normaliser: Normaliser,
     copied: Sender<CopiedPacket>,
+    /// What the copied packets are rescaled to; empty leaves them as they are.
+    copied_bases: Vec<Rational>,
     damage: Arc<Damage>,
     /// Time stamps of the video are lowered by this, in the stream's time base.
     offset: i64,
@@ -67,6 +74,12 @@ pub struct Reader {
     refused_in_a_row: u32,
     /// Where the packet that reaches farthest ends, in seconds of the input's own time.
     reached: f64,
+    /// Frames before zero are left out.
+    trims: bool,
+    /// For a live input: moves the times of all packets before anybody sees them.
+    clock: Option<Clock>,
+    /// Why nothing more comes, if that is not the end of the input.
+    lost: Option<String>,
 }
 
 /// So many packets refused one after another mean that nothing more will come.
@@ -148,6 +161,7 @@ impl Reader {
             end: target.duration,
             normaliser: Normaliser::new(goal),
             copied,
+            copied_bases: Vec::new(),
             damage: Arc::default(),
             frame_duration,
             out_base,
@@ -158,9 +172,55 @@ impl Reader {
             done: false,
             refused_in_a_row: 0,
             reached: 0.0,
+            trims: origin > 0.0,
+            clock: None,
+            lost: None,
             input,
         };
         Ok((reader, info))
+    }
+
+    /// Frames of a live stream, from zero on. Gives the reader for the first connection.
+    /// Copied packets leave in the time bases `bases`, one for each copied stream.
+    pub(super) fn live(
+        input: Input,
+        target: &Target,
+        copied: Sender<CopiedPacket>,
+        bases: Vec<Rational>,
+    ) -> Result<(Self, VideoInfo)> {
+        let start = target.start.unwrap_or(0.0);
+        let clock = Clock::new(start, input.begun);
+        let goal = goal(&input.native, target);
+        let (mut reader, info) = Self::with_goal(input, target, goal, 0.0, copied)?;
+        (reader.clock, reader.trims, reader.copied_bases) = (Some(clock), start > 0.0, bases);
+        Ok((reader, info))
+    }
+
+    /// Goes on with a new connection to the same stream: the same kind of frames, whatever comes now.
+    pub(super) fn rejoin(&mut self, input: Input) {
+        let native = &input.native;
+        let old = self.normaliser.goal();
+        let goal = Goal {
+            source_space: matrix_space(native, native.height),
+            matrix: native.matrix,
+            time_bases: (native.time_base, old.fps.map_or(native.time_base, |f| f.invert())),
+            ..old.clone()
+        };
+        self.out_base = goal.time_bases.1;
+        self.frame_duration =
+            if goal.fps.is_some() { 1 } else { ticks(1.0 / f64::from(native.frame_rate), self.out_base).max(1) };
+        if let Some(clock) = &mut self.clock {
+            clock.restart(input.begun);
+        }
+        self.normaliser = Normaliser::new(goal);
+        (self.last_in, self.last_out, self.lost) = (None, None, None);
+        (self.drained, self.done, self.refused_in_a_row) = (false, false, 0);
+        self.input = input;
+    }
+
+    /// Why nothing more comes, if that is not the end of the input.
+    pub(super) fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     pub fn damage(&self) -> Arc<Damage> {
@@ -190,10 +250,12 @@ impl Reader {
     /// Reads one packet and gives it to whom it belongs.
     fn feed(&mut self) -> Result<()> {
         let mut packet = Packet::empty();
+        self.input.deadline.begin();
         match packet.read(&mut self.input.context) {
             Ok(()) => {
                 let index = packet.stream();
                 self.reach(&packet);
+                self.set_clock(&mut packet);
                 if index == self.input.video {
                     match self.input.decoder.send_packet(&packet) {
                         Ok(()) | Err(ffmpeg::Error::Eof) => self.refused_in_a_row = 0,
@@ -204,11 +266,21 @@ impl Reader {
                 }
             }
             Err(ffmpeg::Error::Eof) => {
+                self.lost = Some("the sender has ended it".to_owned());
                 self.note_what_is_missing();
                 self.drain();
             }
-            Err(ffmpeg::Error::Exit) => self.drain(),
+            Err(ffmpeg::Error::Exit) => {
+                if self.input.deadline.expired() {
+                    self.lost = Some("no data comes any more".to_owned());
+                }
+                self.drain();
+            }
             Err(ffmpeg::Error::InvalidData) => self.refuse(),
+            Err(error) if self.clock.is_some() => {
+                self.lost = Some(error.to_string());
+                self.drain();
+            }
             Err(error) => {
                 tracing::warn!("{}: reading stops early: {error}", self.input.place);
                 self.note_what_is_missing();
@@ -217,6 +289,25 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Puts a packet of a live stream to its place in the time of the output.
+    fn set_clock(&mut self, packet: &mut Packet) {
+        let Some(clock) = &mut self.clock else { return };
+        let Some(base) = self.input.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
+        let Some(at) = packet.dts().or(packet.pts()) else {
+            // Only of the video it is known how long a packet lasts.
+            if packet.stream() == self.input.video {
+                let step = 1.0 / f64::from(self.input.native.frame_rate);
+                packet.set_pts(Some(ticks(clock.place_untimed(step, Instant::now()), base)));
+            }
+            return;
+        };
+        let seconds = f64::from(base);
+        let end = (packet.pts().unwrap_or(at) + packet.duration().max(0)) as f64 * seconds;
+        let origin = ticks(clock.place(at as f64 * seconds, end, Instant::now()), base);
+        packet.set_pts(packet.pts().map(|t| t - origin));
+        packet.set_dts(packet.dts().map(|t| t - origin));
     }
 
     fn reach(&mut self, packet: &Packet) {
@@ -255,6 +346,7 @@ impl Reader {
         self.damage.packets.fetch_add(1, Ordering::Relaxed);
         self.refused_in_a_row += 1;
         if self.refused_in_a_row > HOPELESS {
+            self.lost = Some(format!("{HOPELESS} damaged packets in a row"));
             self.drain();
         }
     }
@@ -267,15 +359,14 @@ impl Reader {
         packet.set_pts(packet.pts().map(|t| t - offset));
         packet.set_dts(packet.dts().map(|t| t - offset));
         let at = packet.pts().or(packet.dts()).unwrap_or(0) as f64 * f64::from(base);
-        let trimmed = self.offset_was_asked_for() && at < 0.0 || self.end.is_some_and(|end| at >= end);
+        let trimmed = self.trims && at < 0.0 || self.end.is_some_and(|end| at >= end);
+        if let Some(to) = self.copied_bases.get(stream) {
+            packet.rescale_ts(base, *to);
+        }
         if cover || !trimmed {
             // A sink that has gone is noticed by the frames.
             let _ = self.copied.send(CopiedPacket { stream, packet });
         }
-    }
-
-    fn offset_was_asked_for(&self) -> bool {
-        self.origin > 0.0
     }
 
     /// Gives a decoded frame its place in time and hands it to the normaliser.
@@ -287,8 +378,10 @@ impl Reader {
         let base = self.input.native.time_base;
         let step = ticks(1.0 / f64::from(self.input.native.frame_rate), base).max(1);
         let stamped = frame.timestamp().map(|t| t - self.offset);
+        // Where a live stream's times settle after its beginning, frames may crowd; coarse containers need a distance.
+        let least = if self.clock.is_some() { (step / 8).max(1) } else { 1 };
         let pts = match (stamped, self.last_in) {
-            (Some(pts), Some(last)) if pts <= last => last + 1,
+            (Some(pts), Some(last)) if pts < last + least => last + least,
             (Some(pts), _) => pts,
             (None, Some(last)) => last + step,
             (None, None) => 0,
@@ -296,7 +389,7 @@ impl Reader {
         self.last_in = Some(pts);
         let at = pts as f64 * f64::from(base);
         // Half a tick of tolerance, since the start may lie between two ticks.
-        if self.offset_was_asked_for() && pts < 0 {
+        if self.trims && pts < 0 {
             return Ok(());
         }
         if self.end.is_some_and(|end| at >= end - 0.5 * f64::from(base)) {
@@ -392,68 +485,4 @@ fn origin(input: &Input) -> f64 {
 
 fn ticks(seconds: f64, base: Rational) -> i64 {
     (seconds / f64::from(base)).round() as i64
-}
-
-/// Works out what every frame shall be.
-fn goal(native: &Native, target: &Target) -> Goal {
-    let shown = shown_size(native);
-    let scaled = match target.size {
-        None => shown,
-        Some((w, 0)) => (w, in_shape(shown.1, w, shown.0)),
-        Some((0, h)) => (in_shape(shown.0, h, shown.1), h),
-        Some(size) => size,
-    };
-    let format = Format::of(target.format);
-    let whole = |n: u32, log2: u8| (n >> log2 << log2).max(1 << log2);
-    let (width, height) = match format {
-        // Encoders refuse sizes that do not fill their chroma samples.
-        Some(f) => (whole(scaled.0, f.log2_chroma_w), whole(scaled.1, f.log2_chroma_h)),
-        None => scaled,
-    };
-    let scaled = (scaled.0.max(width), scaled.1.max(height));
-    let fps = target.fps;
-    Goal {
-        format: target.format,
-        width,
-        height,
-        scaled,
-        colour: colour(native, target, height),
-        source_space: matrix_space(native, height),
-        fps,
-        matrix: native.matrix,
-        time_bases: (native.time_base, fps.map_or(native.time_base, |f| f.invert())),
-    }
-}
-
-/// The side that goes with `wanted` as `side` goes with `other`.
-fn in_shape(side: u32, wanted: u32, other: u32) -> u32 {
-    ((f64::from(side) * f64::from(wanted) / f64::from(other.max(1))).round() as u32).max(1)
-}
-
-/// Upright and with square pixels.
-fn shown_size(native: &Native) -> (u32, u32) {
-    let wide = f64::from(native.width) * f64::from(native.aspect);
-    let size = ((wide.round() as u32).max(1), native.height);
-    if is_sideways(native.matrix) { (size.1, size.0) } else { size }
-}
-
-/// The matrix on the YUV side. What is not marked follows the size, as players have it.
-fn matrix_space(native: &Native, height: u32) -> color::Space {
-    let guess = if height >= 720 { color::Space::BT709 } else { color::Space::SMPTE170M };
-    match native.space {
-        color::Space::Unspecified | color::Space::RGB => guess,
-        known => known,
-    }
-}
-
-fn colour(native: &Native, target: &Target, height: u32) -> Colour {
-    let to_rgb = is_rgb(target.format);
-    let full = native.range == color::Range::JPEG || plain(native.format) != native.format;
-    let keeps_full = full && !is_rgb(native.format);
-    Colour {
-        space: if to_rgb { color::Space::RGB } else { matrix_space(native, height) },
-        range: if to_rgb || target.full_range || keeps_full { color::Range::JPEG } else { color::Range::MPEG },
-        primaries: native.primaries,
-        transfer: native.transfer,
-    }
 }

@@ -1,0 +1,250 @@
+//! Opens FFmpeg's demuxer on a place: with a deadline on every read of the network, and only the protocols that the
+//! place may lead to.
+
+use std::ffi::{CStr, CString};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ffmpeg::ffi;
+use ffmpeg::format::context;
+use ffmpeg::util::interrupt;
+use ffmpeg::{Dictionary, Rational};
+use ffmpeg_next as ffmpeg;
+
+use super::Place;
+use super::camera::{self, Camera};
+use super::stdin::Stdin;
+use crate::error::{Error, Result};
+use crate::pipeline::Control;
+
+#[derive(Clone)]
+pub struct Options {
+    /// Name of FFmpeg's demuxer, when the content does not tell.
+    pub format: Option<String>,
+    /// Larger pictures are refused before any memory is taken for them.
+    pub max_pixels: u64,
+    /// Threads of the decoder; 0 lets FFmpeg choose.
+    pub threads: usize,
+    /// Frames per second of what has no rate of its own (numbered pictures), or is asked for one (cameras).
+    pub rate: Option<Rational>,
+    /// Width and height that a camera is asked for.
+    pub size: Option<(u32, u32)>,
+    /// So long may the network be silent.
+    pub timeout: Duration,
+    pub control: Control,
+}
+
+/// Ends a read of FFmpeg's that has waited for too long, and every read after a stop.
+#[derive(Clone)]
+pub(super) struct Deadline {
+    epoch: Instant,
+    /// Milliseconds since `epoch` at which the current read began.
+    since: Arc<AtomicU64>,
+    limit: Option<Duration>,
+    control: Control,
+}
+
+impl Deadline {
+    fn new(place: &Place, options: &Options) -> Self {
+        let limit = matches!(place, Place::Url(_)).then_some(options.timeout);
+        Self { epoch: Instant::now(), since: Arc::default(), limit, control: options.control.clone() }
+    }
+
+    /// A read begins now.
+    pub(super) fn begin(&self) {
+        self.since.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn expired(&self) -> bool {
+        let begun = Duration::from_millis(self.since.load(Ordering::Relaxed));
+        self.limit.is_some_and(|limit| self.epoch.elapsed().saturating_sub(begun) >= limit)
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.control.stopped()
+    }
+}
+
+/// Why a place could not be opened.
+pub(super) enum Failure {
+    /// FFmpeg says so; trying again may help.
+    Ffmpeg(ffmpeg::Error),
+    /// The command line is wrong, or something is missing on this machine.
+    Other(Error),
+}
+
+/// Opens the container and looks into its streams.
+pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, Deadline), Failure> {
+    let deadline = Deadline::new(place, options);
+    let mut dictionary = settings(place, options);
+    dictionary.set("protocol_whitelist", protocols(place));
+    let (location, format) = match place {
+        Place::Stdin => {
+            let io = context::StreamIo::from_read(Stdin::new(options.control.clone())).map_err(Failure::Ffmpeg)?;
+            let stop = deadline.clone();
+            return ffmpeg::format::input_from_stream_with_interrupt(io, None, Some(dictionary), move || {
+                stop.stopped()
+            })
+            .map(|input| (input, deadline))
+            .map_err(Failure::Ffmpeg);
+        }
+        // The prefix keeps a file called `a:b.mp4` from being taken for a protocol.
+        Place::File(path) => (path.to_str().map(|p| format!("file:{p}")), options.format.as_deref()),
+        Place::Url(url) => (Some(url.clone()), options.format.as_deref()),
+        Place::Pictures { pattern, .. } => (Some(pattern.clone()), Some("image2")),
+        Place::Lavfi(graph) => {
+            register_devices().map_err(Failure::Other)?;
+            (Some(graph.clone()), Some("lavfi"))
+        }
+        Place::Camera(wanted) => {
+            let camera = camera::find(wanted).map_err(Failure::Other)?;
+            return open_camera(&camera, options, &deadline).map(|input| (input, deadline));
+        }
+    };
+    let location = location.and_then(|l| CString::new(l).ok()).ok_or_else(|| {
+        Failure::Other(Error::Input(format!(
+            "{place}: the name is not UTF-8 or holds a zero byte, which FFmpeg's interface cannot take; rename it"
+        )))
+    })?;
+    let format = format.map(demuxer).transpose().map_err(Failure::Other)?;
+    let input = open_location(&location, format, dictionary, &deadline).map_err(Failure::Ffmpeg)?;
+    Ok((input, deadline))
+}
+
+/// Opens a camera through FFmpeg's Video4Linux demuxer: as asked for and compressed, since USB is too slow for large
+/// raw pictures; else as asked for; else as the camera likes.
+fn open_camera(camera: &Camera, options: &Options, deadline: &Deadline) -> Result<context::Input, Failure> {
+    register_devices().map_err(Failure::Other)?;
+    let format = demuxer("v4l2").map_err(Failure::Other)?;
+    let device = CString::new(camera.device.as_str()).expect("a path of /dev holds no zero byte");
+    let asked = || {
+        let mut set = Dictionary::new();
+        if let Some((w @ 1.., h @ 1..)) = options.size {
+            set.set("video_size", &format!("{w}x{h}"));
+        }
+        if let Some(Rational(num, den)) = options.rate {
+            set.set("framerate", &format!("{num}/{den}"));
+        }
+        set
+    };
+    let mut compressed = asked();
+    compressed.set("input_format", "mjpeg");
+    let mut result = Err(ffmpeg::Error::Unknown);
+    for settings in [compressed, asked(), Dictionary::new()] {
+        result = open_location(&device, Some(format), settings, deadline);
+        // Only a refusal of the settings is worth another try.
+        if !matches!(result, Err(ffmpeg::Error::Other { errno: libc::EINVAL })) {
+            break;
+        }
+    }
+    result.map_err(Failure::Ffmpeg)
+}
+
+/// `avformat_open_input` with a demuxer of choice and an interrupt callback.
+fn open_location(
+    location: &CStr,
+    format: Option<*const ffi::AVInputFormat>,
+    dictionary: Dictionary,
+    deadline: &Deadline,
+) -> Result<context::Input, ffmpeg::Error> {
+    let watched = deadline.clone();
+    let interrupt = interrupt::new(Box::new(move || watched.stopped() || watched.expired()));
+    deadline.begin();
+    // SAFETY: the context is made here; opening frees it on failure; else `Input` owns it together with the guard of
+    // the callback. The dictionary is handed over and taken back, so that what FFmpeg left of it is freed.
+    unsafe {
+        let mut raw = ffi::avformat_alloc_context();
+        if raw.is_null() {
+            return Err(ffmpeg::Error::Other { errno: libc::ENOMEM });
+        }
+        (*raw).interrupt_callback = interrupt.interrupt;
+        let mut options = dictionary.disown();
+        let opened =
+            ffi::avformat_open_input(&mut raw, location.as_ptr(), format.unwrap_or(ptr::null()).cast(), &mut options);
+        drop(Dictionary::own(options));
+        if opened < 0 {
+            return Err(opened.into());
+        }
+        let input = context::Input::wrap_with_interrupt(raw, interrupt.guard);
+        deadline.begin();
+        match ffi::avformat_find_stream_info(raw, ptr::null_mut()) {
+            found if found < 0 => Err(found.into()),
+            _ => Ok(input),
+        }
+    }
+}
+
+fn demuxer(name: &str) -> Result<*const ffi::AVInputFormat> {
+    let usage = || Error::Usage(format!("'{name}' is no input format of FFmpeg; `ffmpeg -demuxers` lists them"));
+    let name = CString::new(name).map_err(|_| usage())?;
+    // SAFETY: looks a name up in FFmpeg's static tables.
+    let format = unsafe { ffi::av_find_input_format(name.as_ptr()) };
+    if format.is_null() { Err(usage()) } else { Ok(format) }
+}
+
+/// Protocols that an input may lead to. A local file must not make krea fetch from the network.
+fn protocols(place: &Place) -> &'static str {
+    match place {
+        Place::Url(_) => "http,https,httpproxy,tcp,tls,udp,rtp,rtsp,rtsps,srt,rtmp,rtmps,rtmpt,crypto,data",
+        _ => "file,pipe,data",
+    }
+}
+
+/// What FFmpeg must know besides the name.
+fn settings(place: &Place, options: &Options) -> Dictionary<'static> {
+    let mut set = Dictionary::new();
+    let microseconds = options.timeout.as_micros().to_string();
+    match place.scheme().as_deref() {
+        Some("rtsp" | "rtsps") => {
+            set.set("rtsp_flags", "prefer_tcp");
+            // Before FFmpeg 5 `timeout` made the client listen for a server.
+            // SAFETY: reads a version number.
+            let old = unsafe { ffi::avformat_version() } >> 16 < 59;
+            set.set(if old { "stimeout" } else { "timeout" }, &microseconds);
+        }
+        Some("udp") => {
+            // A burst that overruns the buffer costs frames, not the connection.
+            set.set("overrun_nonfatal", "1");
+            set.set("timeout", &microseconds);
+        }
+        Some(_) => set.set("rw_timeout", &microseconds),
+        None => {}
+    }
+    if let Place::Pictures { glob, .. } = place {
+        set.set("pattern_type", if *glob { "glob" } else { "sequence" });
+        let Rational(num, den) = options.rate.unwrap_or(Rational(25, 1));
+        set.set("framerate", &format!("{num}/{den}"));
+        if !glob {
+            // The first number may be anything up to this.
+            set.set("start_number_range", "100000");
+        }
+    }
+    set
+}
+
+/// Makes FFmpeg's devices known: cameras, and `lavfi`.
+///
+/// libavdevice draws in dozens of libraries for windows and sound, so it is loaded only when it is needed.
+fn register_devices() -> Result<()> {
+    // SAFETY: reads a version number; the two libraries have carried the same one since FFmpeg 5.
+    let major = unsafe { ffi::avformat_version() } >> 16;
+    let name = if cfg!(target_os = "macos") {
+        format!("libavdevice.{major}.dylib")
+    } else {
+        format!("libavdevice.so.{major}")
+    };
+    let missing = |e: libloading::Error| {
+        Error::Input(format!(
+            "FFmpeg's devices need {name}, which is not there ({e}); on Debian and Ubuntu: apt-get install ffmpeg"
+        ))
+    };
+    // SAFETY: FFmpeg's own library, whose initialisers do nothing but set up its tables.
+    let library = unsafe { libloading::Library::new(&name) }.map_err(missing)?;
+    // SAFETY: the function takes nothing and returns nothing.
+    unsafe { library.get::<unsafe extern "C" fn()>(b"avdevice_register_all\0").map_err(missing)?() };
+    // FFmpeg now points into the library, so it stays.
+    std::mem::forget(library);
+    Ok(())
+}
