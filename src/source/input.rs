@@ -46,21 +46,8 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Stdin => write!(f, "standard input"),
-            Self::Url(url) => write!(f, "{}", without_password(url)),
+            Self::Url(url) => write!(f, "{}", crate::address::without_secrets(url)),
         }
-    }
-}
-
-/// Hides what stands between `user:` and `@`.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:***@{host}{path}")
-        }
-        None => url.to_owned(),
     }
 }
 
