@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use minifb::{Key, KeyRepeat, Scale, ScaleMode, WindowOptions};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use minifb::{InputCallback, Key, Scale, ScaleMode, WindowOptions};
 
 use super::painter::Painter;
 use super::{Newest, Painting, Preview, View};
@@ -23,6 +24,8 @@ const LARGEST: (u32, u32) = (1280, 720);
 /// What the window shows and does.
 pub struct Window {
     shown: Option<minifb::Window>,
+    keys: Receiver<Key>,
+    pressed: Sender<Key>,
     view: Arc<View>,
     paintings: Arc<Newest<Painting>>,
     painting: Option<Painting>,
@@ -62,7 +65,8 @@ impl Window {
         let scale = (f64::from(LARGEST.0) / f64::from(w)).min(f64::from(LARGEST.1) / f64::from(h)).min(1.0);
         let side = |n: u32| ((f64::from(n) * scale).round() as u32).max(16);
         let size = (side(w), side(h));
-        let shown = open(&options.name, size, false)?;
+        let (pressed, keys) = unbounded();
+        let shown = open(&options.name, size, false, &pressed)?;
         let view = Arc::new(View::default());
         view.set_size(size);
         let (shots, paintings) = (Newest::new(), Arc::new(Newest::new()));
@@ -80,6 +84,8 @@ impl Window {
         let preview = Preview { shots, view: view.clone(), onward: None };
         let window = Self {
             shown: Some(shown),
+            keys,
+            pressed,
             view,
             paintings,
             painting: None,
@@ -116,8 +122,9 @@ impl Window {
         }
         let (w, h) = window.get_size();
         self.view.set_size((w as u32, h as u32));
-        let keys = window.get_keys_pressed(KeyRepeat::No);
-        keys.into_iter().for_each(|key| self.obey(key));
+        while let Ok(key) = self.keys.try_recv() {
+            self.obey(key);
+        }
         self.tell(frames, dropped);
     }
 
@@ -151,7 +158,7 @@ impl Window {
     /// Between the picture's own size and the largest multiple that the screen has room for.
     fn resize(&mut self) {
         self.large = !self.large;
-        match open(&self.name, self.size, self.large) {
+        match open(&self.name, self.size, self.large, &self.pressed) {
             Ok(window) => self.shown = Some(window),
             Err(error) => tracing::debug!("the window keeps its size: {error}"),
         }
@@ -195,7 +202,21 @@ impl Drop for Window {
     }
 }
 
-fn open(name: &str, (width, height): (u32, u32), large: bool) -> Result<minifb::Window> {
+/// Hears each key, also one that was let go between two looks at the window.
+struct Keys(Sender<Key>);
+
+impl InputCallback for Keys {
+    fn add_char(&mut self, _: u32) {}
+
+    fn set_key_state(&mut self, key: Key, down: bool) {
+        if down {
+            // The window holds the other end for as long as it is open.
+            let _ = self.0.send(key);
+        }
+    }
+}
+
+fn open(name: &str, (width, height): (u32, u32), large: bool, pressed: &Sender<Key>) -> Result<minifb::Window> {
     let hint = |why: &str| {
         Error::Device(format!(
             "no window can be opened: {why}; without a screen send the picture on (-o - | ffplay -, -o udp://HOST:PORT) \
@@ -217,5 +238,6 @@ fn open(name: &str, (width, height): (u32, u32), large: bool) -> Result<minifb::
         minifb::Window::new(&title, width as usize, height as usize, options).map_err(|e| hint(&e.to_string()))?;
     // The pipeline has the clock; the window must not sleep.
     window.set_target_fps(0);
+    window.set_input_callback(Box::new(Keys(pressed.clone())));
     Ok(window)
 }
