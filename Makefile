@@ -16,11 +16,12 @@ help:
 	@echo "make lint              formatting, clippy and, where cargo-deny is installed, licences"
 	@echo "make bench             measure krea beside its peers, as ratios"
 	@echo "make bench-wan         measure krea-wan beside diffusers, as ratios"
+	@echo "make completions       write completions/ anew, after a change of the command line"
 	@echo "make install           build and install under PREFIX ($(PREFIX)); DESTDIR is honoured"
 	@echo "make clean             delete what was built; .deps stays"
 
 demo: build
-	$(KREA) run $(INPUT) --remove-bg -o demo.mp4 -y
+	$(KREA) run "$(INPUT)" --remove-bg -o demo.mp4 -y
 	@echo "The result is demo.mp4, in $(CURDIR)"
 
 build:
@@ -47,7 +48,7 @@ bench-wan:
 	@.ci/deps build torch
 	benches/wan.sh
 
-# After a change of the command line.
+# The files in completions/ are what the program prints; a test fails when they are not.
 completions: build
 	$(KREA) completions bash > completions/krea.bash
 	$(KREA) completions zsh > completions/_krea
@@ -59,7 +60,7 @@ install: build
 	install -D -m 644 completions/_krea $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_krea
 	install -D -m 644 completions/krea.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/krea.fish
 	mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1
-	$(KREA) man > $(DESTDIR)$(PREFIX)/share/man/man1/krea.1
+	$(KREA) man --dir $(DESTDIR)$(PREFIX)/share/man/man1
 
 clean:
 	$(CARGO) clean

@@ -12,6 +12,7 @@ mod ffmpeg_log;
 pub mod frame;
 mod job;
 pub mod mask;
+pub mod models;
 pub mod pipeline;
 pub mod progress;
 pub mod runtime;

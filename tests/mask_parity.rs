@@ -2,7 +2,10 @@
 
 mod mask_support;
 
+use std::path::Path;
+
 use ffmpeg_next::frame::Video;
+use krea::frame::plane;
 use krea::mask::coverage::{Coverage, Curve, View};
 use krea::mask::find::Places;
 use krea::mask::letterbox::Fit;
@@ -168,5 +171,110 @@ fn masks_are_as_good_as_the_models_allow() {
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;
         eprintln!("{model:?}: mean {mean:.4} of {figure}: {scores:.4?}");
         assert!(mean >= figure - 0.005, "{model:?}: {mean} {scores:?}");
+    }
+}
+
+/// Every picture of a clip.
+fn decode(path: &Path) -> Vec<Video> {
+    let mut input = ffmpeg_next::format::input(path).unwrap();
+    let stream = input.streams().best(ffmpeg_next::media::Type::Video).unwrap();
+    let index = stream.index();
+    let context = ffmpeg_next::codec::Context::from_parameters(stream.parameters()).unwrap();
+    let mut decoder = context.decoder().video().unwrap();
+    let mut pictures = Vec::new();
+    let mut receive = |decoder: &mut ffmpeg_next::decoder::Video| {
+        let mut picture = Video::empty();
+        while decoder.receive_frame(&mut picture).is_ok() {
+            pictures.push(std::mem::replace(&mut picture, Video::empty()));
+        }
+    };
+    for (stream, packet) in input.packets() {
+        if stream.index() == index {
+            decoder.send_packet(&packet).unwrap();
+            receive(&mut decoder);
+        }
+    }
+    decoder.send_eof().unwrap();
+    receive(&mut decoder);
+    pictures
+}
+
+/// The masks of a whole clip.
+fn masks_of(settings: &Settings, pictures: &[Video]) -> Vec<Vec<u8>> {
+    let size = (pictures[0].width(), pictures[0].height());
+    let mut stage = MaskStage::open(settings, &Places::default(), &search(), size).unwrap();
+    let mut masks = Vec::new();
+    let mut emit = |frame: krea::frame::Frame| {
+        masks.push(frame.mask.unwrap().alpha.to_vec());
+        Ok(())
+    };
+    for (i, picture) in pictures.iter().enumerate() {
+        stage.push(frame(picture.clone(), i as u64), &mut emit).unwrap();
+    }
+    stage.finish(&mut emit).unwrap();
+    masks
+}
+
+/// Luma summed over 3 x 3 pixels, for the inner pixels of a picture: less noise than single ones.
+fn sums(picture: &Video) -> Vec<u16> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (luma, stride) = plane::<u8>(picture, 0);
+    let mut out = vec![0; width * height];
+    for y in 1..height - 1 {
+        for x in 1..width - 1 {
+            let three = |row: usize| luma[row * stride + x - 1..][..3].iter().map(|&v| u16::from(v)).sum::<u16>();
+            out[y * width + x] = three(y - 1) + three(y) + three(y + 1);
+        }
+    }
+    out
+}
+
+/// How much masks change where the picture rests (its local mean changes by less than one level), in thousandths of the
+/// person's area, on average over the clip.
+fn flicker(pictures: &[Vec<u16>], masks: &[Vec<u8>]) -> f64 {
+    let pairs = pictures.windows(2).zip(masks.windows(2));
+    let one = |(pictures, masks): (&[Vec<u16>], &[Vec<u8>])| {
+        let (mut change, mut area) = (0u64, 0u64);
+        for (i, (before, now)) in masks[0].iter().zip(&masks[1]).enumerate() {
+            area += u64::from(*now);
+            if pictures[0][i].abs_diff(pictures[1][i]) < 9 {
+                change += u64::from(before.abs_diff(*now));
+            }
+        }
+        1000.0 * change as f64 / area.max(255) as f64
+    };
+    pairs.map(one).sum::<f64>() / (pictures.len() - 1) as f64
+}
+
+/// Masks rest where the picture rests, and yet keep up with it.
+#[test]
+fn smoothing_calms_the_masks_without_lag() {
+    let test = "smoothing_calms_the_masks_without_lag";
+    let (Some(models), Some(clip)) = (shared(test, "models"), shared(test, "media/clips/webcam_640x480.mp4")) else {
+        return;
+    };
+    if runtime(test).is_none() {
+        return;
+    }
+    let pictures = decode(&clip);
+    assert!(pictures.len() > 200);
+    let still: Vec<_> = pictures.iter().map(sums).collect();
+    // The figures of the study for the gated blend.
+    let cases = [
+        ("yolov8n-seg-384x640.onnx", 3.09),
+        ("yolov8n-seg-192x320.onnx", 4.35),
+        ("selfie_segmentation_landscape_nchw.onnx", 1.22),
+    ];
+    for (file, gated) in cases {
+        let model = ModelChoice::Path(models.join(file));
+        let settings = Settings { model, device: Device::Cpu, threads: 2, ..Settings::default() };
+        let smooth = masks_of(&settings, &pictures);
+        let raw = masks_of(&Settings { smooth: None, ..settings }, &pictures);
+        let (calm, wild) = (flicker(&still, &smooth), flicker(&still, &raw));
+        let lag = smooth.iter().zip(&raw).map(|(s, r)| iou(s, r)).fold(1.0, f64::min);
+        eprintln!("{file}: {calm:.2} per mille smooth, {wild:.2} raw, least IoU to the frame's own mask {lag:.3}");
+        assert!(calm <= gated * 1.1, "{file}: {calm}");
+        assert!(calm < 0.8 * wild, "{file}: {calm} {wild}");
+        assert!(lag > 0.95, "{file}: {lag}");
     }
 }

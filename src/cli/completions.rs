@@ -54,7 +54,7 @@ impl ManArgs {
 }
 
 /// Writes to stdout; that the reader has gone is a normal end.
-fn print(text: &[u8]) -> Result<Exit> {
+pub(super) fn print(text: &[u8]) -> Result<Exit> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
         Ok(()) => Ok(Exit::Done),

@@ -203,12 +203,25 @@ enum OnMaskError {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProgressKind {
+pub(super) enum ProgressKind {
     Auto,
     Bar,
     Plain,
     Json,
     None,
+}
+
+impl ProgressKind {
+    /// `None` leaves the choice to whether stderr is a terminal.
+    pub(super) fn kind(self) -> Option<crate::progress::Kind> {
+        match self {
+            Self::Auto => None,
+            Self::Bar => Some(crate::progress::Kind::Bar),
+            Self::Plain => Some(crate::progress::Kind::Plain),
+            Self::Json => Some(crate::progress::Kind::Json),
+            Self::None => Some(crate::progress::Kind::None),
+        }
+    }
 }
 
 impl RunArgs {
@@ -267,13 +280,7 @@ impl RunArgs {
             input_format: self.input_format,
             max_pixels: self.max_pixels,
             threads: settings::threads(self.threads),
-            progress: match self.progress {
-                ProgressKind::Auto => None,
-                ProgressKind::Bar => Some(crate::progress::Kind::Bar),
-                ProgressKind::Plain => Some(crate::progress::Kind::Plain),
-                ProgressKind::Json => Some(crate::progress::Kind::Json),
-                ProgressKind::None => Some(crate::progress::Kind::None),
-            },
+            progress: self.progress.kind(),
             messages: crate::console::Messages {
                 quiet: self.quiet,
                 verbose: self.verbose,

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// Repositories on Hugging Face that hold YOLOv8n-seg as ONNX.
-const REPOSITORIES: [&str; 2] = ["onnx-community/yolov8n-seg", "onnx-models/yolov8n-seg"];
+use crate::models::cache::Cache;
+use crate::models::{Environment, Manifest};
 
 /// Folders to look in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// `KREA_MODELS_DIR`.
+    /// `KREA_MODELS_DIR`, or krea's own folder.
     pub models: Option<PathBuf>,
     /// The Hugging Face cache that is shared with other tools.
     pub hub: Option<PathBuf>,
@@ -16,17 +16,8 @@ pub struct Places {
 
 impl Places {
     pub fn from_env() -> Self {
-        Self::from_lookup(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
-    }
-
-    /// As huggingface_hub finds its cache.
-    fn from_lookup(var: impl Fn(&str) -> Option<PathBuf>) -> Self {
-        let hub = var("HF_HUB_CACHE")
-            .or_else(|| var("HUGGINGFACE_HUB_CACHE"))
-            .or_else(|| var("HF_HOME").map(|p| p.join("hub")))
-            .or_else(|| var("XDG_CACHE_HOME").map(|p| p.join("huggingface/hub")))
-            .or_else(|| var("HOME").or_else(|| var("USERPROFILE")).map(|p| p.join(".cache/huggingface/hub")));
-        Self { models: var("KREA_MODELS_DIR"), hub }
+        let Environment { models, hub, .. } = Environment::from_env();
+        Self { models, hub }
     }
 
     /// The file of the model `name` ("yolov8n-seg"): the export for the input `size` (width, height) if that is asked
@@ -47,16 +38,18 @@ impl Places {
     }
 }
 
-/// `models--org--name/snapshots/*` and their subfolder `onnx`, newest first.
+/// The commits of the repositories that the manifest names for it, newest first, and their subfolder `onnx`.
 fn snapshots(hub: &Path, name: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for repository in REPOSITORIES.iter().filter(|r| r.ends_with(&format!("/{name}"))) {
-        let folder = hub.join(format!("models--{}", repository.replace('/', "--"))).join("snapshots");
-        let mut revisions: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
-        revisions.sort_by_key(|e| std::cmp::Reverse(e.metadata().and_then(|m| m.modified()).ok()));
-        found.extend(revisions.into_iter().flat_map(|e| [e.path(), e.path().join("onnx")]));
+    let manifest = Manifest::built_in();
+    let mut repositories: Vec<&str> = Vec::new();
+    for origin in manifest.model(name).iter().flat_map(|m| &m.files).flat_map(|f| &f.from) {
+        if !repositories.contains(&origin.repository.as_str()) {
+            repositories.push(&origin.repository);
+        }
     }
-    found
+    let cache = Cache::new(hub.to_owned());
+    let commits = repositories.into_iter().flat_map(|r| cache.repo(r).snapshots());
+    commits.flat_map(|commit| [commit.clone(), commit.join("onnx")]).collect()
 }
 
 fn best_in(folder: &Path, name: &str, size: Option<(u32, u32)>) -> Option<PathBuf> {
@@ -113,16 +106,5 @@ mod tests {
         let places = Places { models: None, hub: Some(dir.path().to_owned()) };
         assert_eq!(places.find("yolov8n-seg", None), Some(file));
         assert_eq!(places.find("other", None), None);
-    }
-
-    #[test]
-    fn the_cache_is_where_huggingface_hub_says() {
-        let hub = |set: &[(&str, &str)]| {
-            Places::from_lookup(|n| set.iter().find(|(k, _)| *k == n).map(|(_, v)| PathBuf::from(v))).hub.unwrap()
-        };
-        assert_eq!(hub(&[("HOME", "/h")]), Path::new("/h/.cache/huggingface/hub"));
-        assert_eq!(hub(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Path::new("/x/huggingface/hub"));
-        assert_eq!(hub(&[("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")]), Path::new("/f/hub"));
-        assert_eq!(hub(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/f")]), Path::new("/c"));
     }
 }

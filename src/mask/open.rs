@@ -1,6 +1,7 @@
 //! From settings to a running stage: which model, which network code, how many copies, on which device.
 
 use crate::error::{Error, Result};
+use crate::models::Manifest;
 use crate::runtime::Device;
 use crate::runtime::onnx::{Runtime, Search};
 
@@ -9,7 +10,7 @@ use super::find::Places;
 use super::rfdetr::RfDetr;
 use super::selfie::{self, Selfie};
 use super::session::{Model, Session};
-use super::yolo::Yolo;
+use super::yolo::{self, Yolo};
 use super::{MaskStage, ModelChoice, Settings};
 
 /// The name that `auto` and the manual speak of.
@@ -43,7 +44,10 @@ impl MaskStage {
             Chosen::File(path) => {
                 (Model::File(path), path.file_name().unwrap_or_default().to_string_lossy().into_owned())
             }
-            Chosen::Selfie => (embedded(frame), "the embedded selfie model".to_owned()),
+            Chosen::Selfie => (
+                Model::Embedded { name: "the embedded selfie model", bytes: selfie::LANDSCAPE },
+                "the embedded selfie model".to_owned(),
+            ),
         };
         // A light network would only disturb a GPU that has frames to generate.
         let device = match (&chosen, settings.device) {
@@ -58,7 +62,8 @@ impl MaskStage {
             "CPU" => threads.min(MAX_COPIES),
             _ => 1,
         };
-        let canvas = first.canvas.map_or_else(|| "the frame's shape".to_owned(), |(w, h)| format!("{w}x{h}"));
+        let source = (frame.0 as usize, frame.1 as usize);
+        let (width, height) = first.canvas.unwrap_or_else(|| yolo::minimum_rectangle(source));
         let provider = first.provider.clone();
         if let Some(why) = &first.fallback {
             let told = format!("masks run on the CPU: {why}");
@@ -71,7 +76,7 @@ impl MaskStage {
         let mut stage = Self::new(networks, settings);
         let times = if copies > 1 { format!(", {copies} at a time") } else { String::new() };
         let version = &runtime.library.version;
-        stage.description = format!("{label}, input {canvas}, ONNX Runtime {version} on {provider}{times}");
+        stage.description = format!("{label}, input {width}x{height}, ONNX Runtime {version} on {provider}{times}");
         stage.notice = notice;
         Ok(stage)
     }
@@ -85,7 +90,7 @@ fn choose(settings: &Settings, places: &Places) -> Result<(Chosen, Option<String
             Some(path) => (Chosen::File(path), None),
             None => {
                 let why = format!(
-                    "no {DEFAULT_NAME}.onnx in {}; using the embedded selfie model, which is made for one person near the camera",
+                    "no {DEFAULT_NAME}.onnx in {}; using the embedded selfie model, which is made for one person near the camera. For more: krea models pull {DEFAULT_NAME}",
                     places.describe()
                 );
                 (Chosen::Selfie, Some(why))
@@ -93,21 +98,18 @@ fn choose(settings: &Settings, places: &Places) -> Result<(Chosen, Option<String
         }),
         ModelChoice::Named(name) => match places.find(name, settings.mask_size) {
             Some(path) => Ok((Chosen::File(path), None)),
-            None => Err(Error::Model(format!(
-                "no model called '{name}' in {}. Put {name}.onnx into the folder that KREA_MODELS_DIR names, or use --mask-model selfie, which needs no file.",
-                places.describe()
-            ))),
+            None => Err(Error::Model(missing(name, places))),
         },
     }
 }
 
-/// The embedded model whose shape is nearer to the frame's.
-fn embedded((width, height): (u32, u32)) -> Model<'static> {
-    if width > height {
-        Model::Embedded { name: "the embedded selfie model (landscape)", bytes: selfie::LANDSCAPE }
-    } else {
-        Model::Embedded { name: "the embedded selfie model (square)", bytes: selfie::SQUARE }
-    }
+/// What to do about a model that is not here.
+fn missing(name: &str, places: &Places) -> String {
+    let remedy = Manifest::built_in().model(name).map_or(String::new(), |model| model.remedy() + ". ");
+    format!(
+        "no model called '{name}' in {}. {remedy}{name}.onnx may also lie in the folder that KREA_MODELS_DIR names; --mask-model selfie needs no file",
+        places.describe()
+    )
 }
 
 /// Loads a model and tells by its inputs and outputs what kind of network it is.

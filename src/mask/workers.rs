@@ -1,7 +1,6 @@
 //! Networks side by side on consecutive frames, with their results in the order of the frames.
 //!
-//! One thread a network scales better than several threads within one: measured on two cores with the rest of the
-//! pipeline running.
+//! Each network has one thread of its own: nothing is shared, so no thread waits for another within a layer.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;

@@ -125,7 +125,7 @@ impl Raw<'_> {
         logits.resize(width * height, NOBODY);
         let (columns, rows) = (axis(self.grid.0, width), axis(self.grid.1, height));
         let mut coarse = Vec::new();
-        let mut line = vec![0.0; self.grid.0];
+        let (mut line, mut inner) = (vec![0.0; self.grid.0], vec![0.0; self.grid.0]);
         for d in detections {
             let x = margin.reach(d.bounds[0], d.bounds[2], fit.left, fit.size.0);
             let y = margin.reach(d.bounds[1], d.bounds[3], fit.top, fit.size.1);
@@ -134,19 +134,32 @@ impl Raw<'_> {
             let cells = columns[first].0..columns[last].1 + 1;
             let cell_rows = rows[upper].0..rows[lower].1 + 1;
             self.logits(d, cells.clone(), cell_rows.clone(), &mut coarse);
-            let line = &mut line[..cells.len()];
+            let (line, inner) = (&mut line[..cells.len()], &mut inner[..cells.len()]);
             let prices: Vec<f32> = x.pixels.clone().map(|i| x.price(i)).collect();
             for row in y.pixels.clone() {
-                let (a, b, t) = rows[row];
-                let part = |r: usize| &coarse[(r - cell_rows.start) * cells.len()..][..cells.len()];
-                let price = y.price(row);
-                for ((l, a), b) in line.iter_mut().zip(part(a)).zip(part(b)) {
-                    *l = a + t * (b - a) - price;
+                let fill = |line: &mut [f32], row: usize| {
+                    let (a, b, t) = rows[row];
+                    let part = |r: usize| &coarse[(r - cell_rows.start) * cells.len()..][..cells.len()];
+                    let price = y.price(row);
+                    for ((l, a), b) in line.iter_mut().zip(part(a)).zip(part(b)) {
+                        *l = a + t * (b - a) - price;
+                    }
+                };
+                fill(line, row);
+                if y.inwards(row) != row {
+                    fill(inner, y.inwards(row));
+                    line.iter_mut().zip(&*inner).for_each(|(l, i)| *l = l.max(*i));
                 }
                 let out = &mut logits[row * width..][x.pixels.clone()];
                 for ((o, (a, b, t)), price) in out.iter_mut().zip(&columns[x.pixels.clone()]).zip(&prices) {
                     let (a, b) = (line[a - cells.start], line[b - cells.start]);
                     *o = o.max(a + t * (b - a) - price);
+                }
+                for (o, pixel) in out.iter_mut().zip(x.pixels.clone()).filter(|(_, pixel)| x.inwards(*pixel) != *pixel)
+                {
+                    let (a, b, t) = columns[x.inwards(pixel)];
+                    let (a, b) = (line[a - cells.start], line[b - cells.start]);
+                    *o = o.max(a + t * (b - a));
                 }
             }
         }
@@ -208,7 +221,12 @@ struct Reach {
     low: f32,
     high: f32,
     slope: f32,
+    /// The pixels whose own logits are trusted; beyond them the frame's edge is near and the person goes on past it.
+    trusted: Range<usize>,
 }
+
+/// Pixels at the frame's edge where the network lets a mask fade, since it has seen the border that comes after it.
+const FADE: usize = 8;
 
 impl Margin {
     /// The mask ends where the box does, as in Ultralytics' `process_mask`.
@@ -219,13 +237,22 @@ impl Margin {
     fn reach(&self, low: f32, high: f32, offset: usize, length: usize) -> Reach {
         let (start, end) = (offset as f32, (offset + length) as f32);
         let near = self.snap * length as f32;
-        let low = if low - start < near { start.min(low) } else { low };
-        let high = if end - high < near { end.max(high) } else { high };
+        let fade = FADE.min(length / 4);
+        let mut trusted = offset..offset + length;
+        let (mut low, mut high) = (low, high);
+        if low - start < near {
+            low = start.min(low);
+            trusted.start += fade;
+        }
+        if end - high < near {
+            high = end.max(high);
+            trusted.end -= fade;
+        }
         let reach = self.part * (high - low);
         // A pixel belongs to the box by its index, not its centre, as in `crop_mask`.
         let pixel = |v: f32| (v.ceil().max(start) as usize).min(offset + length);
         let pixels = pixel(low - reach)..pixel(high + reach);
-        Reach { pixels, low, high, slope: if reach > 0.0 { self.price / reach } else { 0.0 } }
+        Reach { pixels, low, high, slope: if reach > 0.0 { self.price / reach } else { 0.0 }, trusted }
     }
 }
 
@@ -234,6 +261,12 @@ impl Reach {
     fn price(&self, pixel: usize) -> f32 {
         let at = pixel as f32;
         (self.low - at).max(at - self.high).max(0.0) * self.slope
+    }
+
+    /// The nearest trusted pixel of the box.
+    fn inwards(&self, pixel: usize) -> usize {
+        let (low, high) = (self.trusted.start.max(self.pixels.start), self.trusted.end.min(self.pixels.end));
+        pixel.clamp(low, high.max(low + 1) - 1).clamp(self.pixels.start, self.pixels.end - 1)
     }
 }
 
@@ -287,6 +320,11 @@ impl Yolo {
     }
 }
 
+/// The input width and height for frames of `source` size where nothing fixes it.
+pub(super) fn minimum_rectangle(source: (usize, usize)) -> (usize, usize) {
+    Fit::minimum_rectangle(source, DEFAULT_LONG_SIDE, STRIDE)
+}
+
 /// Checks that the channels of `output0` add up, and finds the class "person".
 fn head(session: &Session) -> Result<Head, String> {
     let shape =
@@ -333,7 +371,7 @@ fn class_names(text: &str) -> Vec<String> {
 impl Network for Yolo {
     fn find(&mut self, picture: &Video, format: Format, out: &mut Coverage) -> Result<(), String> {
         let source = (picture.width() as usize, picture.height() as usize);
-        let canvas = self.canvas.unwrap_or_else(|| Fit::minimum_rectangle(source, DEFAULT_LONG_SIDE, STRIDE));
+        let canvas = self.canvas.unwrap_or_else(|| minimum_rectangle(source));
         let fit = Fit::letterbox(source, canvas);
         let image = self.sampler.sample(picture, format, fit);
         let shape = self.layout.shape(canvas);
@@ -394,5 +432,32 @@ mod tests {
         let found = raw.detect(0.25);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].anchor, found[0].bounds), (1, [41.0, 30.0, 61.0, 70.0]));
+    }
+
+    /// A network lets masks fade towards the letterbox's border; a person whose box reaches the frame's edge does not
+    /// end there.
+    #[test]
+    fn a_person_cut_by_the_frame_reaches_its_edge() {
+        let head = Head { classes: 1, person: 0 };
+        let (canvas, grid) = ((64, 64), (16, 16));
+        // One prototype: certain above, fading out in the last two rows of the picture, which is 64x48 in its canvas.
+        let mut prototypes = vec![0.0; PROTOTYPES * grid.0 * grid.1];
+        for (i, p) in prototypes[..grid.0 * grid.1].iter_mut().enumerate() {
+            *p = [8.0, 1.0, -6.0][(i / grid.0).saturating_sub(11).min(2)];
+        }
+        let mut output0 = vec![0.0; 4 + 1 + PROTOTYPES];
+        output0[5] = 1.0;
+        let raw = Raw { head, output0: &output0, prototypes: &prototypes, grid };
+        let fit = Fit::letterbox((64, 48), canvas);
+        let edge = fit.top + fit.size.1 - 1;
+        let at = |bottom: f32, margin: Margin| {
+            let person = Detection { bounds: [16.0, 8.0, 48.0, bottom], score: 0.9, anchor: 0 };
+            let mut logits = Vec::new();
+            raw.union(&[person], fit, margin, &mut logits);
+            logits[edge * canvas.0 + 32]
+        };
+        assert!(at(edge as f32 + 0.5, Margin::NATURAL) > 4.0);
+        assert!(at(edge as f32 + 0.5, Margin::NONE) < 0.0, "the reference lets it fade");
+        assert!(at(edge as f32 - 10.0, Margin::NATURAL) < 0.0, "a person who ends earlier is not drawn out");
     }
 }

@@ -1,6 +1,7 @@
 //! Finds the heavy runtimes on this machine when the program runs, and says which device is really used.
 
 pub mod onnx;
+pub mod torch;
 
 use std::fmt;
 use std::str::FromStr;
