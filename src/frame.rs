@@ -19,6 +19,8 @@ pub struct Frame {
     pub time: Time,
     /// How much of each pixel is person. Absent until the mask stage has seen the frame.
     pub mask: Option<Mask>,
+    /// The picture before its background was replaced, kept only where someone wants to see it.
+    pub before: Option<Video>,
 }
 
 /// When a frame is shown, in units of `base` seconds.
@@ -172,6 +174,14 @@ pub fn plane_mut<T: Sample>(picture: &mut Video, index: usize) -> (&mut [T], usi
 pub fn is_writable(picture: &Video) -> bool {
     // SAFETY: the pointer is a live AVFrame; the call only reads reference counts.
     unsafe { ffi::av_frame_is_writable(picture.as_ptr().cast_mut()) > 0 }
+}
+
+/// A second holder of the same pixels: nothing is copied, and neither may write to them any more.
+pub fn reference(picture: &Video) -> Result<Video, ffmpeg::Error> {
+    let mut second = Video::empty();
+    // SAFETY: both are live AVFrames, and the second one holds nothing yet.
+    let done = unsafe { ffi::av_frame_ref(second.as_mut_ptr(), picture.as_ptr()) };
+    if done < 0 { Err(ffmpeg::Error::from(done)) } else { Ok(second) }
 }
 
 /// Copies time stamp, colour description and the like, but no pixels.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
 
@@ -12,14 +12,16 @@ use crate::console::Console;
 use crate::error::{Error, Exit, Result};
 use crate::frame::Frame;
 use crate::mask::{self, MaskStage};
+use crate::pipeline::Sink;
 use crate::pipeline::{Control, Flow, Meter, Pipeline, Source, Stage};
 use crate::progress::{Count, Kind, MaskReport, Progress, Report, StageReport};
 use crate::runtime::onnx::Search;
 use crate::settings::{Backing, Settings};
 use crate::signals::{self, Stopped};
-use crate::sink::{self, Destination, FileSink, Plan};
+use crate::sink::preview::{self, Preview, Tap, Window};
+use crate::sink::{self, Destination, FileSink, Paced, Plan, Tee};
 use crate::source::{Backdrop, Connection, Damage, Options, Place, Target};
-use crate::stream::VideoInfo;
+use crate::stream::{Extras, VideoInfo};
 
 /// Carries a run out and says how it ended.
 pub(crate) fn run(settings: Settings) -> Result<Exit> {
@@ -49,7 +51,13 @@ struct Job {
     info: VideoInfo,
     source: Box<dyn Source>,
     stages: Vec<Box<dyn Stage>>,
-    sink: FileSink,
+    sink: Box<dyn Sink>,
+    /// One line about what is written.
+    made: String,
+    /// Frames that a stream beside the output was too slow for.
+    lost: Lost,
+    window: Option<Window>,
+    still: bool,
     damage: Arc<Damage>,
     mask: Option<(String, Arc<mask::Stats>)>,
 }
@@ -84,6 +92,8 @@ impl Job {
         let (send_copied, copied) = crossbeam_channel::unbounded();
         let (reader, info, damage) = connection.read(input, &target, send_copied)?;
 
+        let (window, preview) = open_window(settings, &info, control)?.unzip();
+
         let mut stages: Vec<Box<dyn Stage>> = Vec::new();
         let mut mask = None;
         if let Some(backing) = &settings.backing {
@@ -96,12 +106,19 @@ impl Job {
             mask = Some((stage.describe().to_owned(), stage.stats()));
             stages.push(Box::new(stage));
             let background = background(backing, &info, settings, control)?;
-            stages.push(Box::new(CompositeStage::new(background, settings.despill)));
+            let stage = Box::new(CompositeStage::new(background, settings.despill));
+            stages.push(if preview.is_some() { Box::new(Tap::new(stage)) } else { stage });
         }
-        let sink = FileSink::create(settings.output.clone(), plan, info.clone(), extras, copied)?;
+        let native = plan.working;
+        let main = match settings.output {
+            Destination::Window => None,
+            _ => Some(FileSink::create(settings.output.clone(), plan, info.clone(), extras, copied, control.clone())?),
+        };
+        let made = main.as_ref().map_or_else(|| settings.output.to_string(), FileSink::describe);
+        let (sink, lost) = join_sinks(settings, main, preview, &info, native, control)?;
         let source: Box<dyn Source> =
             if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { reader };
-        Ok(Self { info, source, stages, sink, damage, mask })
+        Ok(Self { info, source, stages, sink, made, lost, window, still, damage, mask })
     }
 
     /// The first line: what goes where, and which device really computes.
@@ -111,7 +128,7 @@ impl Job {
         tracing::info!(
             "{} -> {}, {}x{} at {:.4} fps{mask}",
             settings.input,
-            self.sink.describe(),
+            self.made,
             self.info.width,
             self.info.height,
             rate
@@ -126,21 +143,33 @@ impl Job {
         console: &Console,
         begun: Instant,
     ) -> Result<Exit> {
-        let Self { info, source, stages, sink, damage, mask } = self;
+        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, .. } = self;
         let setup = begun.elapsed();
         let kind = if settings.messages.quiet { Kind::None } else { Kind::for_stderr() };
         let kind = settings.progress.unwrap_or(kind);
-        let counts = counts(mask.as_ref().map(|(_, stats)| stats), &damage);
+        let mut counts = counts(mask.as_ref().map(|(_, stats)| stats), &damage);
+        for lost in lost {
+            counts.push(("lost by the stream", Box::new(move || lost.load(Ordering::Relaxed))));
+        }
         let mut progress = Progress::new(kind, info.frames, counts, settings.watchdog, console);
-        let pipeline = Pipeline { source, stages, sink: Box::new(sink), flow: flow(settings), control };
+        let pipeline = Pipeline { source, stages, sink, flow: flow(settings), control };
         let start = Instant::now();
         let mut meters: Vec<Arc<Meter>> = Vec::new();
-        let result = pipeline.run(|now| {
+        let pause = if window.is_some() { preview::PUMP } else { Duration::from_millis(50) };
+        let result = pipeline.run_with(pause, |now| {
             if meters.is_empty() {
                 meters = now.to_vec();
             }
             progress.tick(now);
+            if let (Some(window), Some(sink)) = (&mut window, now.last()) {
+                let dropped = now.iter().map(|m| m.dropped.load(Ordering::Relaxed)).sum();
+                window.pump(sink.frames.load(Ordering::Relaxed), dropped);
+            }
         });
+        if let (Some(window), true, Ok(())) = (&mut window, still, &result) {
+            window.linger();
+        }
+        drop(window);
         progress.finish(&meters);
         let seconds = start.elapsed().as_secs_f64();
 
@@ -176,6 +205,73 @@ impl Job {
         }
         result.map(|()| exit)
     }
+}
+
+/// Opens the preview where one is wanted. Beside an output it is a comfort, and its failure a warning.
+fn open_window(settings: &Settings, info: &VideoInfo, control: &Control) -> Result<Option<(Window, Preview)>> {
+    if !settings.preview {
+        return Ok(None);
+    }
+    let alone = settings.output == Destination::Window;
+    let snapshots = settings.output.path().map_or_else(|| PathBuf::from("krea"), |p| p.with_extension(""));
+    let options = preview::Options {
+        name: settings.input.to_string(),
+        size: (info.width, info.height),
+        alone,
+        snapshots,
+        control: control.clone(),
+    };
+    match Window::open(options) {
+        Ok(open) => Ok(Some(open)),
+        Err(error) if alone => Err(error),
+        Err(error) => {
+            tracing::warn!("{error}; {} goes on without the preview", settings.output);
+            Ok(None)
+        }
+    }
+}
+
+/// For each stream beside the output, the frames that it was too slow for.
+type Lost = Vec<Arc<AtomicU64>>;
+
+/// The main output, streams beside it, the window before it, and the speed of the input where someone watches.
+fn join_sinks(
+    settings: &Settings,
+    main: Option<FileSink>,
+    preview: Option<Preview>,
+    info: &VideoInfo,
+    native: ffmpeg::format::Pixel,
+    control: &Control,
+) -> Result<(Box<dyn Sink>, Lost)> {
+    let mut lost = Vec::new();
+    let mut sink: Option<Box<dyn Sink>> = main.map(|s| Box::new(s) as _);
+    if let (Some(main), false) = (sink.take_if(|_| !settings.streams.is_empty()), settings.streams.is_empty()) {
+        let mut streams = Vec::new();
+        for stream in &settings.streams {
+            // What was asked of the file's container and codec does not hold for the stream.
+            let choices = sink::Choices { threads: settings.choices.threads, ..sink::Choices::default() };
+            let plan = Plan::new(stream, native, choices)?;
+            let (_, none) = crossbeam_channel::bounded(0);
+            let made = FileSink::create(stream.clone(), plan, info.clone(), Extras::default(), none, control.clone())?;
+            streams.push((stream.to_string(), made));
+        }
+        let tee = Tee::new(main, streams)?;
+        lost = tee.dropped();
+        sink = Some(Box::new(tee));
+    }
+    let alone = settings.output == Destination::Window;
+    let pause = preview.as_ref().filter(|_| alone).map(Preview::pause);
+    let sink: Box<dyn Sink> = match (preview, sink) {
+        (Some(preview), Some(sink)) => Box::new(preview.before(sink)),
+        (Some(preview), None) => Box::new(preview),
+        (None, Some(sink)) => sink,
+        (None, None) => return Err(Error::Usage("there is no output: name one with -o".to_owned())),
+    };
+    let watched =
+        alone || [&settings.output].into_iter().chain(&settings.streams).any(|d| matches!(d, Destination::Url(_)));
+    let recorded = matches!(settings.input, Place::File(_) | Place::Stdin);
+    let sink = if watched && recorded { Box::new(Paced::new(sink, control.clone(), pause)) } else { sink };
+    Ok((sink, lost))
 }
 
 /// The last lines: what was wrong with the input, what was made.

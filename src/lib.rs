@@ -2,6 +2,7 @@
 //!
 //! Data flows source -> mask -> composite -> sink; no stage knows another, `job` joins them.
 
+mod address;
 pub mod cli;
 pub mod colour;
 pub mod composite;

@@ -32,6 +32,8 @@ pub trait Stage: Send {
 
 /// Where frames go to.
 pub trait Sink: Send {
+    /// Waits until it is time for a frame, where the output has a clock. Not counted as work.
+    fn pace(&mut self, _frame: &Frame) {}
     fn write(&mut self, frame: Frame) -> Result<()>;
     /// Called once, also after a failure elsewhere, so that what was written becomes whole.
     fn finish(&mut self, end: End) -> Result<()>;
@@ -137,7 +139,12 @@ const QUEUE: usize = 2;
 impl Pipeline {
     /// Runs to the end. `tick` is called about ten times a second on the caller's thread with a meter for each thread,
     /// source first, sink last.
-    pub fn run(self, mut tick: impl FnMut(&[Arc<Meter>])) -> Result<()> {
+    pub fn run(self, tick: impl FnMut(&[Arc<Meter>])) -> Result<()> {
+        self.run_with(Duration::from_millis(50), tick)
+    }
+
+    /// As `run`, with a pause of one's own between two ticks.
+    pub fn run_with(self, pause: Duration, mut tick: impl FnMut(&[Arc<Meter>])) -> Result<()> {
         let epoch = Instant::now();
         let names = ["source"].into_iter().chain(self.stages.iter().map(|s| s.name())).chain(["sink"]);
         let meters: Vec<_> = names.map(|name| Arc::new(Meter::new(name, epoch))).collect();
@@ -172,8 +179,8 @@ impl Pipeline {
             while threads.iter().any(|t| !t.is_finished()) {
                 tick(&meters);
                 // Short at first, so that a job of one picture does not wait for the clock.
-                let pause = if epoch.elapsed() < Duration::from_millis(500) { 5 } else { 50 };
-                thread::sleep(Duration::from_millis(pause));
+                let first = Duration::from_millis(5);
+                thread::sleep(if epoch.elapsed() < Duration::from_millis(500) { pause.min(first) } else { pause });
             }
             tick(&meters);
         });
@@ -288,6 +295,7 @@ fn drive_sink(sink: &mut dyn Sink, shared: &Shared, meter: &Meter, input: &Recei
     let written = catch_unwind(AssertUnwindSafe(|| {
         for frame in input {
             if !shared.control.abandoned() {
+                sink.pace(&frame);
                 meter.time(|| sink.write(frame))?;
                 meter.frames.fetch_add(1, Ordering::Relaxed);
             }
@@ -327,7 +335,7 @@ mod tests {
 
     fn frame(index: u64) -> Frame {
         let time = Time { pts: index as i64, duration: 1, base: Rational(1, 30) };
-        Frame { picture: Video::empty(), index, time, mask: None }
+        Frame { picture: Video::empty(), index, time, mask: None, before: None }
     }
 
     /// Counts up to a number, or for ever.

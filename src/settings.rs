@@ -18,6 +18,10 @@ use crate::{mask, progress};
 pub struct Settings {
     pub input: Place,
     pub output: Destination,
+    /// Streams beside the output.
+    pub streams: Vec<Destination>,
+    /// Show a window.
+    pub preview: bool,
     /// What replaces the background; `None` leaves the frames as they are.
     pub backing: Option<Backing>,
     pub despill: bool,
@@ -73,6 +77,11 @@ impl Settings {
             && input == output
         {
             return Err(Error::Usage("input and output are the same pictures".to_owned()));
+        }
+        if let Some(second) = self.streams.iter().find(|s| !matches!(s, Destination::Url(_))) {
+            return Err(Error::Usage(format!(
+                "-o {second}: of several outputs one may be a file; the others are streams (udp://, srt://, rtmp://, rtsp://)"
+            )));
         }
         if self.max_pixels == 0 {
             return Err(Error::Usage("--max-pixels must be at least 1".to_owned()));

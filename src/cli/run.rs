@@ -29,6 +29,9 @@ Examples:
   In a pipe, ten seconds from the first minute on:
     ffmpeg -i in.mkv -f matroska - | krea run - --remove-bg -o - | ffplay -
     krea run talk.mp4 --remove-bg --start 1:00 --duration 10 -o part.mp4
+  In a window, which p, m and b compare with what comes in; to OBS and into a file at once:
+    krea run talk.mp4 --remove-bg --preview
+    krea run talk.mp4 --remove-bg -o out.mkv -o udp://127.0.0.1:5000
   Options for FFmpeg's encoder and container stand after --:
     krea run talk.mp4 --remove-bg -o out.mp4 -- -tune film -movflags +faststart")]
 pub struct RunArgs {
@@ -41,9 +44,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, default_missing_value = "", conflicts_with = "input")]
     webcam: Option<String>,
 
-    /// Where to write: a file, frames/%05d.png, or - for standard output
-    #[arg(short, long, value_name = "OUTPUT")]
-    output: String,
+    /// Where to write: a file, frames/%05d.png, - for standard output, or a stream (udp://, srt://, rtmp://, rtsp://).
+    /// Once more for a stream beside the file; it carries the picture only, and never holds the file up
+    #[arg(short, long, value_name = "OUTPUT", required_unless_present = "preview")]
+    output: Vec<String>,
+
+    /// Show a window, alone or beside -o. Keys: q ends, space pauses, p compares, m shows the mask, b the background,
+    /// f scales, s writes a picture
+    #[arg(long)]
+    preview: bool,
 
     /// Find the people and replace what is behind them
     #[arg(long, help_heading = "Background")]
@@ -233,12 +242,15 @@ impl RunArgs {
     /// Checks the flags against each other.
     pub fn settings(self) -> Result<Settings> {
         let pass = settings::pass_through(&self.ffmpeg)?;
+        let (output, streams) = crate::sink::Destination::among(&self.output);
         Settings {
             input: match self.webcam {
                 Some(wanted) => crate::source::Place::Camera(wanted),
                 None => crate::source::Place::parse(&self.input.unwrap_or_default()),
             },
-            output: crate::sink::Destination::parse(&self.output),
+            output,
+            streams,
+            preview: self.preview,
             backing: self.bg.or(self.remove_bg.then_some(Backing::GREEN)),
             despill: !self.no_despill,
             mask: crate::mask::Settings {

@@ -72,7 +72,7 @@ impl Encoder {
         if plan.muxer.has(ffi::AVFMT_GLOBALHEADER) {
             flags |= codec::Flags::GLOBAL_HEADER;
         }
-        let mut options = defaults(plan);
+        let mut options = defaults(plan, f64::from(info.frame_rate));
         if info.fields != Fields::Progressive {
             flags |= codec::Flags::INTERLACED_DCT | codec::Flags::INTERLACED_ME;
         }
@@ -190,7 +190,7 @@ fn is_coarse(codec: &Codec) -> bool {
 }
 
 /// Quality settings for the encoder at hand; what the user chose comes on top.
-fn defaults(plan: &Plan) -> Dictionary<'static> {
+fn defaults(plan: &Plan, rate: f64) -> Dictionary<'static> {
     let mut options = Dictionary::new();
     let chosen = &plan.choices;
     let mut set = |key: &str, value: &str| {
@@ -201,7 +201,11 @@ fn defaults(plan: &Plan) -> Dictionary<'static> {
     match plan.codec.name() {
         "libx264" | "libx264rgb" => {
             set("preset", "veryfast");
-            set("crf", "18");
+            set("crf", if plan.live { "23" } else { "18" });
+            if plan.live {
+                set("tune", "zerolatency");
+                set("bf", "0");
+            }
         }
         "libx265" => {
             set("preset", "veryfast");
@@ -228,6 +232,10 @@ fn defaults(plan: &Plan) -> Dictionary<'static> {
             set("global_quality", &(2 * ffi::FF_QP2LAMBDA).to_string());
         }
         _ => {}
+    }
+    if plan.live {
+        // Whoever joins late waits for the next key frame: two seconds at most.
+        set("g", &(2.0 * rate).round().max(1.0).to_string());
     }
     if let Some(crf) = chosen.crf {
         set("crf", &crf.to_string());

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::target::{Destination, Part};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
-use crate::pipeline::{End, Sink};
+use crate::pipeline::{Control, End, Sink};
 use crate::stream::{CopiedPacket, Extras, VideoInfo};
 
 pub struct FileSink {
@@ -21,6 +21,7 @@ pub struct FileSink {
     info: VideoInfo,
     extras: Extras,
     copied: Receiver<CopiedPacket>,
+    control: Control,
     encoder: Encoder,
     /// Opened with the first frame, so that a job that has none leaves nothing behind.
     container: Option<Container>,
@@ -35,6 +36,7 @@ impl FileSink {
         info: VideoInfo,
         extras: Extras,
         copied: Receiver<CopiedPacket>,
+        control: Control,
     ) -> Result<Self> {
         if destination == Destination::Stdout && std::io::stdout().is_terminal() {
             return Err(Error::Usage(
@@ -63,7 +65,7 @@ impl FileSink {
         }
         let encoder = Encoder::open(&plan, &info)?;
         let part = destination.path().map(Part::create).transpose()?;
-        Ok(Self { destination, part, plan, info, extras, copied, encoder, container: None, broken: false })
+        Ok(Self { destination, part, plan, info, extras, copied, control, encoder, container: None, broken: false })
     }
 
     /// One line about what is written.
@@ -76,6 +78,7 @@ impl FileSink {
             (_, Some(part)) => format!("file:{}", text(part.path())?),
             (Destination::Stdout, _) => "pipe:1".to_owned(),
             (Destination::Url(url), _) => url.clone(),
+            (Destination::Window, _) => "-".to_owned(),
             (Destination::Pictures(path) | Destination::File(path), _) => format!("file:{}", text(path)?),
         };
         let contents = Contents {
@@ -85,6 +88,7 @@ impl FileSink {
             encoder: self.encoder.context(),
             time_base: self.encoder.time_base,
             url: &url,
+            control: &self.control,
         };
         let (container, left_out) = Container::open(&contents).map_err(|e| self.failed(e))?;
         if !left_out.is_empty() {
@@ -191,6 +195,7 @@ fn text(path: &std::path::Path) -> Result<&str> {
 fn failure(destination: &Destination, error: ffmpeg::Error) -> Error {
     match error {
         ffmpeg::Error::Other { errno: libc::EPIPE } => Error::Closed,
+        ffmpeg::Error::Exit => Error::Output(format!("{destination}: the other side does not answer; given up")),
         ffmpeg::Error::Other { errno: libc::ENOSPC } => {
             Error::Output(format!("{destination}: the disk is full; free some space or choose another place"))
         }

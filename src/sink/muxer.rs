@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::ptr;
+use std::time::Duration;
 
 use ffmpeg::codec::Parameters;
 use ffmpeg::ffi;
@@ -9,12 +10,18 @@ use ffmpeg::format::context::Output;
 use ffmpeg::{Dictionary, Packet, Rational, media};
 use ffmpeg_next as ffmpeg;
 
+use super::deadline::Deadline;
 use super::plan::Plan;
+use crate::pipeline::Control;
 use crate::stream::{CopiedPacket, CopiedStream, Extras, VideoInfo};
 
 /// An open container.
 pub(super) struct Container {
     output: Output,
+    /// Declared after `output`, whose closing may still ask it.
+    deadline: Box<Deadline>,
+    /// How long the protocol goes on sending after the last byte was handed to it.
+    linger: Duration,
     video_base: Rational,
     /// For each copied stream its index in the container, if it has one.
     places: Vec<Option<usize>>,
@@ -29,6 +36,7 @@ pub(super) struct Contents<'a> {
     pub time_base: Rational,
     /// What FFmpeg opens, such as `file:out.mp4.part` or `pipe:1`.
     pub url: &'a str,
+    pub control: &'a Control,
 }
 
 impl Container {
@@ -54,7 +62,10 @@ impl Container {
 
     fn open_with(contents: &Contents<'_>, keep: &[bool]) -> Result<Self, ffmpeg::Error> {
         let Contents { plan, info, extras, .. } = contents;
-        let mut output = allocate(plan, contents.url)?;
+        let (mut output, deadline) = {
+            let deadline = Deadline::new(contents.control.clone());
+            (allocate(plan, contents.url, &deadline)?, deadline)
+        };
         add_video(&mut output, contents)?;
         let mut places = Vec::new();
         for (stream, &keep) in extras.streams.iter().zip(keep) {
@@ -72,6 +83,9 @@ impl Container {
             let numbered = contents.url.contains('%');
             options.set(if numbered { "atomic_writing" } else { "update" }, "1");
         }
+        for (key, value) in live_options(plan) {
+            options.set(key, value);
+        }
         for (key, value) in &plan.choices.options {
             if has_option(plan, key) {
                 options.set(key, value);
@@ -79,10 +93,12 @@ impl Container {
         }
         output.write_header_with(options)?;
         let video_base = output.stream(0).map_or(info.time_base, |s| s.time_base());
-        Ok(Self { output, video_base, places })
+        let linger = linger(contents.url);
+        Ok(Self { output, deadline, linger, video_base, places })
     }
 
     pub(super) fn write_video(&mut self, mut packet: Packet, base: Rational) -> Result<(), ffmpeg::Error> {
+        self.deadline.restart();
         packet.set_stream(0);
         packet.rescale_ts(base, self.video_base);
         packet.write_interleaved(&mut self.output)?;
@@ -96,6 +112,7 @@ impl Container {
             packet.set_pts(Some(0));
             packet.set_dts(Some(0));
         }
+        self.deadline.restart();
         packet.set_stream(place);
         packet.set_position(-1);
         let to = self.output.stream(place).map_or(base, |s| s.time_base());
@@ -112,6 +129,7 @@ impl Container {
 
     /// Writes the trailer and makes sure that the last byte is out.
     pub(super) fn close(mut self) -> Result<(), ffmpeg::Error> {
+        self.deadline.restart();
         self.output.write_trailer()?;
         // SAFETY: the I/O context belongs to the live container; it is null for muxers that open their own files.
         unsafe {
@@ -120,7 +138,9 @@ impl Container {
                 ffi::avio_flush(io);
             }
         }
-        self.health()
+        self.health()?;
+        std::thread::sleep(self.linger);
+        Ok(())
     }
 
     /// Muxers do not always report a failed write; the I/O context remembers it.
@@ -131,8 +151,39 @@ impl Container {
     }
 }
 
-fn allocate(plan: &Plan, url: &str) -> Result<Output, ffmpeg::Error> {
-    let url = CString::new(url).map_err(|_| ffmpeg::Error::InvalidData)?;
+/// SRT sends late packets again for as long as its latency, and whoever hangs up at once loses the end.
+fn linger(url: &str) -> Duration {
+    if !url.starts_with("srt:") {
+        return Duration::ZERO;
+    }
+    let value = |name| url.split(['?', '&']).find_map(|o| o.strip_prefix(name)).and_then(|v| v.parse::<u64>().ok());
+    // FFmpeg counts it in microseconds; 120 ms is libsrt's own value.
+    let latency = value("latency=").or_else(|| value("peerlatency=")).unwrap_or(120_000).min(10_000_000);
+    Duration::from_micros(2 * latency + 200_000)
+}
+
+/// What a container needs to know when someone watches while it is made.
+fn live_options(plan: &Plan) -> &'static [(&'static str, &'static str)] {
+    match plan.muxer.name().as_str() {
+        "rtsp" => &[("rtsp_transport", "tcp")],
+        // The length stands in the header, which has been sent by the time it is known.
+        "flv" if plan.live => &[("flvflags", "no_duration_filesize")],
+        // All pieces stay in the list, as a film; a short list for a live audience is `-hls_list_size 5` after --.
+        "hls" => &[("hls_list_size", "0")],
+        _ => &[],
+    }
+}
+
+/// Packets of seven MPEG-TS cells fill an Ethernet frame and start where a cell starts.
+fn with_packet_size(url: &str) -> String {
+    match url.contains("pkt_size=") || !url.starts_with("udp:") {
+        true => url.to_owned(),
+        false => format!("{url}{}pkt_size=1316", if url.contains('?') { '&' } else { '?' }),
+    }
+}
+
+fn allocate(plan: &Plan, url: &str, deadline: &Deadline) -> Result<Output, ffmpeg::Error> {
+    let url = CString::new(with_packet_size(url)).map_err(|_| ffmpeg::Error::InvalidData)?;
     let mut context = ptr::null_mut();
     // SAFETY: the context is checked, then owned by `Output`, which frees it and closes its I/O.
     unsafe {
@@ -141,9 +192,13 @@ fn allocate(plan: &Plan, url: &str) -> Result<Output, ffmpeg::Error> {
         if made < 0 {
             return Err(ffmpeg::Error::from(made));
         }
+        (*context).interrupt_callback = deadline.callback();
+        deadline.restart();
         let output = Output::wrap(context);
         if !plan.muxer.has(ffi::AVFMT_NOFILE) {
-            let opened = ffi::avio_open(&mut (*context).pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE);
+            let callback = deadline.callback();
+            let opened =
+                ffi::avio_open2(&mut (*context).pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE, &callback, ptr::null_mut());
             if opened < 0 {
                 return Err(ffmpeg::Error::from(opened));
             }

@@ -43,6 +43,8 @@ pub struct Plan {
     pub working: Pixel,
     /// The encoder wants full range.
     pub full_range: bool,
+    /// Someone watches while it is made: what matters is that a picture arrives soon.
+    pub live: bool,
     pub choices: Choices,
 }
 
@@ -98,8 +100,9 @@ impl Plan {
                 codec.name()
             )));
         }
+        let live = matches!(destination, Destination::Url(_));
         let full_range = encoded != plain(encoded) || codec.id() == codec::Id::MJPEG;
-        Ok(Self { muxer, codec, encoded, working: working_format(encoded), full_range, choices })
+        Ok(Self { muxer, codec, encoded, working: working_format(encoded), full_range, live, choices })
     }
 }
 
@@ -115,6 +118,7 @@ fn muxer(destination: &Destination, wanted: Option<&str>) -> Result<Muxer> {
             guess(Some(&c(name)?), None),
             format!("'{name}' is no output format of FFmpeg; `ffmpeg -muxers` lists them"),
         ),
+        (None, Destination::Window) => (guess(Some(c"null"), None), String::new()),
         (None, Destination::Stdout) => (guess(Some(c"matroska"), None), String::new()),
         (None, Destination::Pictures(_)) => (guess(Some(c"image2"), None), String::new()),
         (None, Destination::Url(url)) => {

@@ -16,6 +16,8 @@ pub enum Destination {
     Pictures(PathBuf),
     Stdout,
     Url(String),
+    /// Nothing is written: the preview is all.
+    Window,
 }
 
 impl Destination {
@@ -31,10 +33,19 @@ impl Destination {
         }
     }
 
+    /// The main output, a file if there is one, and the streams beside it. Without any, the window is all.
+    pub fn among(texts: &[String]) -> (Self, Vec<Self>) {
+        let mut all: Vec<Self> = texts.iter().map(|t| Self::parse(t)).collect();
+        let main = all.iter().position(|d| !matches!(d, Self::Url(_))).unwrap_or(0);
+        let output = if all.is_empty() { Self::Window } else { all.remove(main) };
+        (output, all)
+    }
+
     /// The file that the output becomes, where it is one file.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::File(path) => Some(path),
+            // A playlist is written by its muxer, which names the pieces after it.
+            Self::File(path) if !is_playlist(path) => Some(path),
             _ => None,
         }
     }
@@ -45,9 +56,14 @@ impl fmt::Display for Destination {
         match self {
             Self::File(path) | Self::Pictures(path) => write!(f, "{}", path.display()),
             Self::Stdout => write!(f, "standard output"),
-            Self::Url(url) => write!(f, "{url}"),
+            Self::Url(url) => write!(f, "{}", crate::address::without_secrets(url)),
+            Self::Window => write!(f, "the window"),
         }
     }
+}
+
+fn is_playlist(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("m3u8"))
 }
 
 /// `%d`, `%05d`: the number of a picture.
@@ -69,7 +85,7 @@ pub fn check(destination: &Destination, input: Option<&Path>, overwrite: Overwri
     let path = match destination {
         Destination::File(path) => path,
         Destination::Pictures(path) => return check_folder(path).map(|()| true),
-        Destination::Stdout | Destination::Url(_) => return Ok(true),
+        Destination::Stdout | Destination::Url(_) | Destination::Window => return Ok(true),
     };
     if path.is_dir() {
         return Err(Error::Output(format!("{}: is a directory; name a file in it", path.display())));
