@@ -24,6 +24,20 @@ pub(crate) fn without_secrets(url: &str) -> String {
     format!("{scheme}://{authority}{path}{query}")
 }
 
+/// The same for every address in a text, such as a line of FFmpeg's log.
+pub(crate) fn without_secrets_within(text: &str) -> String {
+    let ends = |c: char| c.is_whitespace() || "'\"<>".contains(c);
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(end) = rest.find(ends) {
+        shown += &without_secrets(&rest[..end]);
+        let next = end + rest[end..].chars().next().map_or(0, char::len_utf8);
+        shown += &rest[end..next];
+        rest = &rest[next..];
+    }
+    shown + &without_secrets(rest)
+}
+
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["pass", "token", "key", "secret", "streamid"].iter().any(|word| name.contains(word))
@@ -31,7 +45,7 @@ fn is_secret(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::without_secrets;
+    use super::{without_secrets, without_secrets_within};
 
     #[test]
     fn secrets_are_hidden_and_the_rest_is_not() {
@@ -44,5 +58,7 @@ mod tests {
         ] {
             assert_eq!(without_secrets(url), shown);
         }
+        let line = "[hls] Opening 'http://a:b@h/x' for reading";
+        assert_eq!(without_secrets_within(line), "[hls] Opening 'http://a:***@h/x' for reading");
     }
 }

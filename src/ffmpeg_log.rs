@@ -51,7 +51,7 @@ mod unix {
             CStr::from_ptr(line.as_ptr()).to_string_lossy()
         };
         // FFmpeg names URLs as they were given.
-        let text = crate::source::without_passwords(text.trim());
+        let text = crate::address::without_secrets_within(text.trim());
         if text.is_empty() {
             return;
         }

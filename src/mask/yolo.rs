@@ -226,7 +226,7 @@ struct Reach {
 }
 
 /// Pixels at the frame's edge where the network lets a mask fade, since it has seen the border that comes after it.
-const FADE: usize = 8;
+const FADE: usize = 4;
 
 impl Margin {
     /// The mask ends where the box does, as in Ultralytics' `process_mask`.

@@ -18,5 +18,4 @@ pub use input::{Input, Native};
 pub use live::Connection;
 pub use open::Options;
 pub use place::Place;
-pub(crate) use place::without_passwords;
 pub use reader::{Damage, Reader, Target};

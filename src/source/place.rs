@@ -63,7 +63,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Stdin => write!(f, "standard input"),
-            Self::Url(url) => write!(f, "{}", without_passwords(url)),
+            Self::Url(url) => write!(f, "{}", crate::address::without_secrets(url)),
             Self::Pictures { pattern, .. } => write!(f, "{pattern}"),
             Self::Lavfi(graph) => write!(f, "lavfi:{graph}"),
             Self::Camera(wanted) if wanted.is_empty() => write!(f, "camera"),
@@ -81,49 +81,6 @@ fn scheme(text: &str) -> Option<&str> {
 /// `%d`, `%05d`: the number of a picture.
 fn is_numbered(text: &str) -> bool {
     text.split('%').skip(1).any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('d'))
-}
-
-/// Parameters of a URL whose value is a secret.
-const SECRETS: [&str; 6] = ["passphrase", "password", "passwd", "pwd", "token", "key"];
-
-/// The text with `***` for what stands between `user:` and `@` in each URL in it, and for secret parameters.
-pub(crate) fn without_passwords(text: &str) -> String {
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        shown += before;
-        let end = after.find(|c: char| c == '/' || c == '?' || c.is_whitespace()).unwrap_or(after.len());
-        let (authority, tail) = after.split_at(end);
-        match authority.rsplit_once('@') {
-            Some((user, host)) => shown += &format!("{}:***@{host}", user.split(':').next().unwrap_or_default()),
-            None => shown += authority,
-        }
-        rest = tail;
-    }
-    shown += rest;
-    for name in SECRETS {
-        shown = without_value(&shown, name);
-    }
-    shown
-}
-
-fn without_value(text: &str, name: &str) -> String {
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(&format!("{name}=")) {
-        let value = at + name.len() + 1;
-        shown += &rest[..value];
-        let is_parameter = rest[..at].ends_with(['?', '&']);
-        let length = rest[value..].find(|c: char| c == '&' || c.is_whitespace()).unwrap_or(rest.len() - value);
-        if is_parameter {
-            shown += "***";
-            rest = &rest[value + length..];
-        } else {
-            rest = &rest[value..];
-        }
-    }
-    shown + rest
 }
 
 #[cfg(test)]
@@ -151,7 +108,5 @@ mod tests {
         assert_eq!(shown("http://host/a@b"), "http://host/a@b");
         assert_eq!(shown("srt://h:1?mode=caller&passphrase=abc&x=1"), "srt://h:1?mode=caller&passphrase=***&x=1");
         assert_eq!(shown("http://h/monkey=1"), "http://h/monkey=1");
-        let line = "[hls] Opening 'http://a:b@h/x' for reading";
-        assert_eq!(without_passwords(line), "[hls] Opening 'http://a:***@h/x' for reading");
     }
 }
