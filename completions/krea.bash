@@ -19,6 +19,9 @@ _krea() {
             krea,completions)
                 cmd="krea__subcmd__completions"
                 ;;
+            krea,devices)
+                cmd="krea__subcmd__devices"
+                ;;
             krea,help)
                 cmd="krea__subcmd__help"
                 ;;
@@ -33,6 +36,9 @@ _krea() {
                 ;;
             krea__subcmd__help,completions)
                 cmd="krea__subcmd__help__subcmd__completions"
+                ;;
+            krea__subcmd__help,devices)
+                cmd="krea__subcmd__help__subcmd__devices"
                 ;;
             krea__subcmd__help,help)
                 cmd="krea__subcmd__help__subcmd__help"
@@ -113,7 +119,7 @@ _krea() {
 
     case "${cmd}" in
         krea)
-            opts="-h -V --help --version run models completions man help"
+            opts="-h -V --help --version run devices models completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -140,8 +146,22 @@ _krea() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        krea__subcmd__devices)
+            opts="-h -V --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         krea__subcmd__help)
-            opts="run models completions man help"
+            opts="run devices models completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -155,6 +175,20 @@ _krea() {
             return 0
             ;;
         krea__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__help__subcmd__devices)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -601,12 +635,16 @@ _krea() {
             return 0
             ;;
         krea__subcmd__run)
-            opts="-o -f -y -n -q -v -h -V --output --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --max-pixels --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
+            opts="-o -f -y -n -q -v -h -V --webcam --output --preview --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --timeout --reconnect-timeout --max-pixels --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --webcam)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --output)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -700,6 +738,14 @@ _krea() {
                     return 0
                     ;;
                 --input-format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reconnect-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -27,11 +27,13 @@ end
 complete -c krea -n "__fish_krea_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c krea -n "__fish_krea_needs_command" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_needs_command" -f -a "run" -d 'Read a video, work on its frames, write it'
+complete -c krea -n "__fish_krea_needs_command" -f -a "devices" -d 'List the cameras and GPUs of this machine'
 complete -c krea -n "__fish_krea_needs_command" -f -a "models" -d 'List, fetch, check and remove models'
 complete -c krea -n "__fish_krea_needs_command" -f -a "completions" -d 'Print the completion script for a shell'
 complete -c krea -n "__fish_krea_needs_command" -f -a "man" -d 'Print the man page'
 complete -c krea -n "__fish_krea_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, or - for standard output' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l webcam -d 'Read a camera instead: the first one, or the one with this number or name; `krea devices` lists them' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, - for standard output, or a stream (udp://, srt://, rtmp://, rtsp://). Once more for a stream beside the file; it carries the picture only, and never holds the file up' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l bg -d 'What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-model -d 'auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else the selfie model that is built in' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-size -d 'Input size of the network, for models that come in several sizes' -r
@@ -56,6 +58,8 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l fps -d 'Constant frame
 complete -c krea -n "__fish_krea_using_subcommand run" -l start -d 'Begin so far into the input: 90, 1:30 or 0:01:30.5' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l duration -d 'Take so much of the input' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l input-format -d 'Demuxer, by FFmpeg\'s name, when the content does not tell' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l timeout -d 'Give a connection up after so long without data' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l reconnect-timeout -d 'End when a live stream has not come back for so long; without it it is waited for as long as it takes' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-pixels -d 'Refuse pictures with more pixels than this' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l threads -d 'Threads for decoding, masks and encoding each; 0 is one a core' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l log-level -d 'error, warn, info, debug, trace, or a filter such as krea=info,ffmpeg=debug' -r
@@ -69,6 +73,7 @@ always\t''
 never\t''"
 complete -c krea -n "__fish_krea_using_subcommand run" -l stats -d 'Write what was done, and how long each stage took, to this file as JSON' -r -F
 complete -c krea -n "__fish_krea_using_subcommand run" -l watchdog -d 'Name a stage that has been busy with one frame for so many seconds' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l preview -d 'Show a window, alone or beside -o. Keys: q ends, space pauses, p compares, m shows the mask, b the background, f scales, s writes a picture'
 complete -c krea -n "__fish_krea_using_subcommand run" -l remove-bg -d 'Find the people and replace what is behind them'
 complete -c krea -n "__fish_krea_using_subcommand run" -l no-despill -d 'Keep the colour that the old background has left on soft edges'
 complete -c krea -n "__fish_krea_using_subcommand run" -l largest -d 'Keep only the largest person'
@@ -78,6 +83,9 @@ complete -c krea -n "__fish_krea_using_subcommand run" -s q -l quiet -d 'Only er
 complete -c krea -n "__fish_krea_using_subcommand run" -s v -l verbose -d 'More messages; -vv for even more'
 complete -c krea -n "__fish_krea_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c krea -n "__fish_krea_using_subcommand run" -s V -l version -d 'Print version'
+complete -c krea -n "__fish_krea_using_subcommand devices" -l json -d 'As one JSON object'
+complete -c krea -n "__fish_krea_using_subcommand devices" -s h -l help -d 'Print help'
+complete -c krea -n "__fish_krea_using_subcommand devices" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_using_subcommand models; and not __fish_seen_subcommand_from list pull verify rm path import help" -l manifest -d 'Another list of models than the built-in one' -r -F
 complete -c krea -n "__fish_krea_using_subcommand models; and not __fish_seen_subcommand_from list pull verify rm path import help" -l progress -d 'How progress is shown on standard error; auto is a bar on a terminal, else a line now and then' -r -f -a "auto\t''
 bar\t''
@@ -174,11 +182,12 @@ complete -c krea -n "__fish_krea_using_subcommand completions" -s V -l version -
 complete -c krea -n "__fish_krea_using_subcommand man" -l dir -d 'Write one page a command into this folder' -r -F
 complete -c krea -n "__fish_krea_using_subcommand man" -s h -l help -d 'Print help'
 complete -c krea -n "__fish_krea_using_subcommand man" -s V -l version -d 'Print version'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run models completions man help" -f -a "run" -d 'Read a video, work on its frames, write it'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run models completions man help" -f -a "models" -d 'List, fetch, check and remove models'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run models completions man help" -f -a "completions" -d 'Print the completion script for a shell'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run models completions man help" -f -a "man" -d 'Print the man page'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run models completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models completions man help" -f -a "run" -d 'Read a video, work on its frames, write it'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models completions man help" -f -a "devices" -d 'List the cameras and GPUs of this machine'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models completions man help" -f -a "models" -d 'List, fetch, check and remove models'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models completions man help" -f -a "completions" -d 'Print the completion script for a shell'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models completions man help" -f -a "man" -d 'Print the man page'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c krea -n "__fish_krea_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "list" -d 'What there is, and what of it is on this machine'
 complete -c krea -n "__fish_krea_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "pull" -d 'Fetch models, and what they need; goes on where it was cut off'
 complete -c krea -n "__fish_krea_using_subcommand help; and __fish_seen_subcommand_from models" -f -a "verify" -d 'Read files again and compare them with their checksums'

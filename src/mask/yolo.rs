@@ -225,8 +225,9 @@ struct Reach {
     trusted: Range<usize>,
 }
 
-/// Pixels at the frame's edge where the network lets a mask fade, since it has seen the border that comes after it.
-const FADE: usize = 4;
+/// The part of the frame's length, 1 in so many, over which the network lets a mask fade at the frame's edge, since it has
+/// seen the border that comes after it.
+const FADE: usize = 120;
 
 impl Margin {
     /// The mask ends where the box does, as in Ultralytics' `process_mask`.
@@ -237,7 +238,7 @@ impl Margin {
     fn reach(&self, low: f32, high: f32, offset: usize, length: usize) -> Reach {
         let (start, end) = (offset as f32, (offset + length) as f32);
         let near = self.snap * length as f32;
-        let fade = FADE.min(length / 4);
+        let fade = length / FADE;
         let mut trusted = offset..offset + length;
         let (mut low, mut high) = (low, high);
         if low - start < near {
@@ -439,25 +440,25 @@ mod tests {
     #[test]
     fn a_person_cut_by_the_frame_reaches_its_edge() {
         let head = Head { classes: 1, person: 0 };
-        let (canvas, grid) = ((64, 64), (16, 16));
-        // One prototype: certain above, fading out in the last two rows of the picture, which is 64x48 in its canvas.
+        let (canvas, grid) = ((640, 640), (160, 160));
+        // One prototype: certain above, fading out in the last row of the picture, which is 640x480 in its canvas.
         let mut prototypes = vec![0.0; PROTOTYPES * grid.0 * grid.1];
         for (i, p) in prototypes[..grid.0 * grid.1].iter_mut().enumerate() {
-            *p = [8.0, 1.0, -6.0][(i / grid.0).saturating_sub(11).min(2)];
+            *p = if i / grid.0 < 139 { 8.0 } else { -6.0 };
         }
         let mut output0 = vec![0.0; 4 + 1 + PROTOTYPES];
         output0[5] = 1.0;
         let raw = Raw { head, output0: &output0, prototypes: &prototypes, grid };
-        let fit = Fit::letterbox((64, 48), canvas);
+        let fit = Fit::letterbox((640, 480), canvas);
         let edge = fit.top + fit.size.1 - 1;
         let at = |bottom: f32, margin: Margin| {
-            let person = Detection { bounds: [16.0, 8.0, 48.0, bottom], score: 0.9, anchor: 0 };
+            let person = Detection { bounds: [160.0, 100.0, 480.0, bottom], score: 0.9, anchor: 0 };
             let mut logits = Vec::new();
             raw.union(&[person], fit, margin, &mut logits);
-            logits[edge * canvas.0 + 32]
+            logits[edge * canvas.0 + 320]
         };
-        assert!(at(edge as f32 + 0.5, Margin::NATURAL) > 4.0);
+        assert!(at(edge as f32 + 0.5, Margin::NATURAL) > 2.0);
         assert!(at(edge as f32 + 0.5, Margin::NONE) < 0.0, "the reference lets it fade");
-        assert!(at(edge as f32 - 10.0, Margin::NATURAL) < 0.0, "a person who ends earlier is not drawn out");
+        assert!(at(edge as f32 - 40.0, Margin::NATURAL) < 0.0, "a person who ends earlier is not drawn out");
     }
 }
