@@ -14,7 +14,8 @@ use crate::frame::Frame;
 use crate::mask::{self, MaskStage};
 use crate::pipeline::Sink;
 use crate::pipeline::{Control, Flow, Meter, Pipeline, Source, Stage};
-use crate::progress::{Count, Kind, MaskReport, Progress, Report, StageReport};
+use crate::progress::{Count, Kind, Progress};
+use crate::report::{MaskReport, Report};
 use crate::runtime::onnx::Search;
 use crate::settings::{Backing, Settings};
 use crate::signals::{self, Stopped};
@@ -99,7 +100,10 @@ impl Job {
         if let Some(backing) = &settings.backing {
             let places = mask::find::Places::from_env();
             let search = Search::of_this_machine();
-            let stage = MaskStage::open(&settings.mask, &places, &search, (info.width, info.height))?;
+            // Frames in a row, masked side by side, come faster but later.
+            let low_latency = flow(settings) == Flow::Latest;
+            let wanted = mask::Settings { low_latency, ..settings.mask.clone() };
+            let stage = MaskStage::open(&wanted, &places, &search, (info.width, info.height))?;
             if let Some(notice) = stage.notice() {
                 tracing::info!("{notice}");
             }
@@ -177,31 +181,19 @@ impl Job {
             Err(error) => error.exit(),
             Ok(()) => stopped.exit().unwrap_or(Exit::Done),
         };
-        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let frames_out = meters.last().map_or(0, |m| get(&m.frames));
+        let mask = mask.map(|(model, stats)| MaskReport::of(model, &stats));
         let report = Report {
-            version: 1,
-            krea: env!("CARGO_PKG_VERSION"),
             input: settings.input.to_string(),
             output: settings.output.to_string(),
             exit: exit as u8,
             error: result.as_ref().err().map(ToString::to_string),
-            seconds,
             setup_seconds: setup.as_secs_f64(),
-            frames_in: meters.first().map_or(0, |m| get(&m.frames)),
-            frames_out,
-            dropped: meters.iter().map(|m| get(&m.dropped)).sum(),
-            fps: frames_out as f64 / seconds.max(1e-9),
-            mask: mask.map(|(model, stats)| mask_report(model, &stats)),
-            damaged_packets: get(&damage.packets),
-            damaged_frames: get(&damage.frames),
-            missing_seconds: get(&damage.missing) as f64 / 1000.0,
-            reconnects: get(&damage.reconnects),
-            stages: meters.iter().map(|m| StageReport::of(m)).collect(),
+            mask,
+            ..Report::of(&meters, &damage, seconds)
         };
-        conclude(settings, &report, result.is_ok());
+        report.tell(result.is_ok());
         if let Some(path) = &settings.stats {
-            write_report(path, &report)?;
+            report.write(path)?;
         }
         result.map(|()| exit)
     }
@@ -274,62 +266,6 @@ fn join_sinks(
     Ok((sink, lost))
 }
 
-/// The last lines: what was wrong with the input, what was made.
-fn conclude(settings: &Settings, report: &Report, whole: bool) {
-    if report.missing_seconds > 0.0 {
-        tracing::warn!(
-            "{} is cut off: the last {:.1} s are missing; what is there is converted",
-            report.input,
-            report.missing_seconds
-        );
-    }
-    if report.damaged_packets + report.damaged_frames > 0 {
-        tracing::warn!(
-            "{} is damaged: {} packets could not be decoded, {} frames have errors in them; the rest is converted",
-            report.input,
-            report.damaged_packets,
-            report.damaged_frames
-        );
-    }
-    if !whole {
-        return;
-    }
-    let mut notes = String::new();
-    if let Some(mask) = &report.mask {
-        for (n, what) in [(mask.held, "with a held mask"), (mask.empty, "without a person"), (mask.failed, "failed")] {
-            if n > 0 {
-                notes += &format!(", {n} {what}");
-            }
-        }
-    }
-    tracing::info!(
-        "{}: {} frames in {:.1} s ({:.1} fps){notes}",
-        settings.output,
-        report.frames_out,
-        report.seconds,
-        report.fps
-    );
-}
-
-fn write_report(path: &PathBuf, report: &Report) -> Result<()> {
-    let failed = |e: String| Error::Output(format!("{}: the statistics cannot be written: {e}", path.display()));
-    let text = serde_json::to_string_pretty(report).map_err(|e| failed(e.to_string()))?;
-    std::fs::write(path, text + "\n").map_err(|e| failed(e.to_string()))
-}
-
-fn mask_report(model: String, stats: &mask::Stats) -> MaskReport {
-    let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-    let inferred = get(&stats.masked) + get(&stats.held) + get(&stats.empty);
-    MaskReport {
-        model,
-        masked: get(&stats.masked),
-        held: get(&stats.held),
-        empty: get(&stats.empty),
-        failed: get(&stats.failed),
-        milliseconds: get(&stats.inference_nanoseconds) as f64 / 1e6 / (inferred.max(1) as f64),
-    }
-}
-
 fn counts(mask: Option<&Arc<mask::Stats>>, damage: &Arc<Damage>) -> Vec<Count> {
     let mut counts: Vec<Count> = Vec::new();
     if let Some(stats) = mask {
@@ -369,7 +305,9 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
 /// What comes at its own pace is shown as it comes; but a file takes every frame, and the sender's buffers wait.
 fn flow(settings: &Settings) -> Flow {
     match settings.output {
-        Destination::Stdout | Destination::Url(_) if settings.input.has_own_pace() => Flow::Latest,
+        Destination::Stdout | Destination::Url(_) | Destination::Window if settings.input.has_own_pace() => {
+            Flow::Latest
+        }
         _ => Flow::Lossless,
     }
 }

@@ -15,6 +15,7 @@ pub mod mask;
 pub mod models;
 pub mod pipeline;
 pub mod progress;
+pub mod report;
 pub mod runtime;
 pub mod settings;
 mod signals;

@@ -1,8 +1,8 @@
-//! How far the job is: a bar, plain lines, JSON lines; and the report at the end.
+//! How far the job is: a bar, plain lines, JSON lines.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -188,64 +188,6 @@ fn clock(seconds: f64) -> String {
         0..60 => format!("{s} s"),
         60..3600 => format!("{}:{:02}", s / 60, s % 60),
         _ => format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60),
-    }
-}
-
-/// What `--stats` writes. The version rises when a field changes its meaning or goes away.
-#[derive(Serialize)]
-pub struct Report {
-    pub version: u32,
-    pub krea: &'static str,
-    pub input: String,
-    pub output: String,
-    pub exit: u8,
-    pub error: Option<String>,
-    /// Wall time of the pipeline; opening files and loading models come before it.
-    pub seconds: f64,
-    pub setup_seconds: f64,
-    pub frames_in: u64,
-    pub frames_out: u64,
-    pub dropped: u64,
-    pub fps: f64,
-    pub mask: Option<MaskReport>,
-    pub damaged_packets: u64,
-    pub damaged_frames: u64,
-    /// What the container promises and does not hold.
-    pub missing_seconds: f64,
-    /// How often a live stream broke off and came back.
-    pub reconnects: u64,
-    pub stages: Vec<StageReport>,
-}
-
-#[derive(Serialize)]
-pub struct MaskReport {
-    pub model: String,
-    pub masked: u64,
-    pub held: u64,
-    pub empty: u64,
-    pub failed: u64,
-    /// Mean time of one inference on its thread.
-    pub milliseconds: f64,
-}
-
-#[derive(Serialize)]
-pub struct StageReport {
-    pub name: &'static str,
-    pub frames: u64,
-    pub dropped: u64,
-    /// Time spent working, waiting for neighbours not counted.
-    pub busy_seconds: f64,
-}
-
-impl StageReport {
-    pub fn of(meter: &Meter) -> Self {
-        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        Self {
-            name: meter.name,
-            frames: get(&meter.frames),
-            dropped: get(&meter.dropped),
-            busy_seconds: get(&meter.busy) as f64 / 1e9,
-        }
     }
 }
 

@@ -1,0 +1,149 @@
+//! What a run did, for people and for programs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::mask;
+use crate::pipeline::Meter;
+use crate::source::Damage;
+
+/// What `--stats` writes. The version rises when a field changes its meaning or goes away.
+#[derive(Serialize)]
+pub struct Report {
+    pub version: u32,
+    pub krea: &'static str,
+    pub input: String,
+    pub output: String,
+    pub exit: u8,
+    pub error: Option<String>,
+    /// Wall time of the pipeline; opening files and loading models come before it.
+    pub seconds: f64,
+    pub setup_seconds: f64,
+    pub frames_in: u64,
+    pub frames_out: u64,
+    pub dropped: u64,
+    pub fps: f64,
+    pub mask: Option<MaskReport>,
+    pub damaged_packets: u64,
+    pub damaged_frames: u64,
+    /// What the container promises and does not hold.
+    pub missing_seconds: f64,
+    /// How often a live stream broke off and came back.
+    pub reconnects: u64,
+    pub stages: Vec<StageReport>,
+}
+
+impl Report {
+    /// What the meters, the input's damage and the pipeline's `seconds` tell; the rest is left empty.
+    pub fn of(meters: &[Arc<Meter>], damage: &Damage, seconds: f64) -> Self {
+        let frames = |meter: Option<&Arc<Meter>>| meter.map_or(0, |m| get(&m.frames));
+        Self {
+            version: 1,
+            krea: env!("CARGO_PKG_VERSION"),
+            input: String::new(),
+            output: String::new(),
+            exit: 0,
+            error: None,
+            seconds,
+            setup_seconds: 0.0,
+            frames_in: frames(meters.first()),
+            frames_out: frames(meters.last()),
+            dropped: meters.iter().map(|m| get(&m.dropped)).sum(),
+            fps: frames(meters.last()) as f64 / seconds.max(1e-9),
+            mask: None,
+            damaged_packets: get(&damage.packets),
+            damaged_frames: get(&damage.frames),
+            missing_seconds: get(&damage.missing) as f64 / 1000.0,
+            reconnects: get(&damage.reconnects),
+            stages: meters.iter().map(|m| StageReport::of(m)).collect(),
+        }
+    }
+
+    /// The last lines: what was wrong with the input, and, if the run is `whole`, what was made.
+    pub fn tell(&self, whole: bool) {
+        if self.missing_seconds > 0.0 {
+            tracing::warn!(
+                "{} is cut off: the last {:.1} s are missing; what is there is converted",
+                self.input,
+                self.missing_seconds
+            );
+        }
+        if self.damaged_packets + self.damaged_frames > 0 {
+            tracing::warn!(
+                "{} is damaged: {} packets could not be decoded, {} frames have errors in them; the rest is converted",
+                self.input,
+                self.damaged_packets,
+                self.damaged_frames
+            );
+        }
+        if !whole {
+            return;
+        }
+        let mut notes = String::new();
+        if let Some(mask) = &self.mask {
+            for (n, what) in
+                [(mask.held, "with a held mask"), (mask.empty, "without a person"), (mask.failed, "failed")]
+            {
+                if n > 0 {
+                    notes += &format!(", {n} {what}");
+                }
+            }
+        }
+        let (frames, seconds) = (self.frames_out, self.seconds);
+        tracing::info!("{}: {frames} frames in {seconds:.1} s ({:.1} fps){notes}", self.output, self.fps);
+    }
+
+    /// Writes the report as JSON.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let failed = |e: String| Error::Output(format!("{}: the statistics cannot be written: {e}", path.display()));
+        let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
+        std::fs::write(path, text + "\n").map_err(|e| failed(e.to_string()))
+    }
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+#[derive(Serialize)]
+pub struct MaskReport {
+    pub model: String,
+    pub masked: u64,
+    pub held: u64,
+    pub empty: u64,
+    pub failed: u64,
+    /// Mean time of one inference on its thread.
+    pub milliseconds: f64,
+}
+
+impl MaskReport {
+    pub fn of(model: String, stats: &mask::Stats) -> Self {
+        let (masked, held, empty) = (get(&stats.masked), get(&stats.held), get(&stats.empty));
+        let milliseconds = get(&stats.inference_nanoseconds) as f64 / 1e6 / (masked + held + empty).max(1) as f64;
+        Self { model, masked, held, empty, failed: get(&stats.failed), milliseconds }
+    }
+}
+
+#[derive(Serialize)]
+pub struct StageReport {
+    pub name: &'static str,
+    pub frames: u64,
+    pub dropped: u64,
+    /// Time spent working, waiting for neighbours not counted.
+    pub busy_seconds: f64,
+}
+
+impl StageReport {
+    pub fn of(meter: &Meter) -> Self {
+        Self {
+            name: meter.name,
+            frames: get(&meter.frames),
+            dropped: get(&meter.dropped),
+            busy_seconds: get(&meter.busy) as f64 / 1e9,
+        }
+    }
+}
