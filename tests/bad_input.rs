@@ -201,7 +201,8 @@ fn identity_model() -> Vec<u8> {
 #[test]
 fn a_model_that_is_none_is_named() {
     let scratch = Scratch::new();
-    let selfie = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/selfie_segmentation_landscape_nchw.onnx")).unwrap();
+    let selfie =
+        fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/selfie_segmentation_landscape_nchw.onnx")).unwrap();
     let files = [
         ("random.onnx", (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()),
         ("cut.onnx", selfie[..selfie.len() / 2].to_vec()),

@@ -80,10 +80,20 @@ impl Muxer {
         self.name() == "yuv4mpegpipe"
     }
 
-    /// Whether the container has a place for streams of this codec.
+    /// Whether the container has a place for streams of this codec; `None` where only a try tells.
+    fn knows(&self, id: codec::Id) -> Option<bool> {
+        // SAFETY: a query of static tables.
+        match unsafe { ffi::avformat_query_codec(self.0, id.into(), ffi::FF_COMPLIANCE_NORMAL) } {
+            n if n < 0 => None,
+            n => Some(n > 0),
+        }
+    }
+
+    /// Whether a copied stream of this codec is worth a try. What is made for pictures alone, as rawvideo is, would write
+    /// its bytes among them.
     pub fn takes(&self, id: codec::Id) -> bool {
-        // SAFETY: a query of static tables. 1 is yes, 0 no, negative unknown: then it is worth a try.
-        unsafe { ffi::avformat_query_codec(self.0, id.into(), ffi::FF_COMPLIANCE_NORMAL) != 0 }
+        let has_sound = self.get().audio_codec != ffi::AVCodecID::AV_CODEC_ID_NONE;
+        self.knows(id).unwrap_or(has_sound)
     }
 }
 
@@ -160,7 +170,7 @@ fn video_codec(muxer: &Muxer, destination: &Destination, choices: &Choices) -> R
         ("webm" | "matroska", true) => &["libvpx-vp9"],
         ("nut" | "avi", true) => &["ffv1"],
         ("webm", false) => &["libvpx-vp9"],
-        _ if muxer.is_pictures() || !muxer.takes(codec::Id::H264) => &[],
+        _ if muxer.is_pictures() || muxer.knows(codec::Id::H264) == Some(false) => &[],
         ("gif" | "apng" | "rawvideo" | "yuv4mpegpipe" | "webp" | "ogg", _) => &[],
         // Frame hashes and the like are about the pictures themselves.
         (name, _) if name.starts_with("frame") || ["md5", "hash", "crc", "null"].contains(&name) => &["rawvideo"],
