@@ -28,9 +28,11 @@ build:
 	@.ci/deps build ort
 	$(CARGO) build --release
 
-# Both packages in one call: cargo then builds what they share once, with one set of features.
+# Both packages in one call: cargo then builds what they share once, with one set of features. The plugin is a library that
+# only `cargo build` puts where krea looks for it.
 test:
 	@.ci/deps build ort torch test
+	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
 lint:

@@ -183,6 +183,10 @@ fn with_packet_size(url: &str) -> String {
 }
 
 fn allocate(plan: &Plan, url: &str, deadline: &Deadline) -> Result<Output, ffmpeg::Error> {
+    // A disk is never given up on: however slow, it answers in the end.
+    let local = url.starts_with("file:") || url.starts_with("pipe:");
+    let never = ffi::AVIOInterruptCB { callback: None, opaque: ptr::null_mut() };
+    let callback = if local { never } else { deadline.callback() };
     let url = CString::new(with_packet_size(url)).map_err(|_| ffmpeg::Error::InvalidData)?;
     let mut context = ptr::null_mut();
     // SAFETY: the context is checked, then owned by `Output`, which frees it and closes its I/O.
@@ -192,11 +196,10 @@ fn allocate(plan: &Plan, url: &str, deadline: &Deadline) -> Result<Output, ffmpe
         if made < 0 {
             return Err(ffmpeg::Error::from(made));
         }
-        (*context).interrupt_callback = deadline.callback();
+        (*context).interrupt_callback = callback;
         deadline.restart();
         let output = Output::wrap(context);
         if !plan.muxer.has(ffi::AVFMT_NOFILE) {
-            let callback = deadline.callback();
             let opened =
                 ffi::avio_open2(&mut (*context).pb, url.as_ptr(), ffi::AVIO_FLAG_WRITE, &callback, ptr::null_mut());
             if opened < 0 {
