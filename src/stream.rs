@@ -87,3 +87,8 @@ pub struct Chapter {
     pub end: i64,
     pub title: String,
 }
+
+/// Whether a file's name holds the number of a picture, as `%d` or `%05d`.
+pub fn is_numbered(name: &str) -> bool {
+    name.split('%').skip(1).any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('d'))
+}

@@ -26,7 +26,7 @@ impl Destination {
             Self::Stdout
         } else if text.contains("://") {
             Self::Url(text.to_owned())
-        } else if is_pattern(text) {
+        } else if crate::stream::is_numbered(text) {
             Self::Pictures(PathBuf::from(text))
         } else {
             Self::File(PathBuf::from(text))
@@ -64,11 +64,6 @@ impl fmt::Display for Destination {
 
 fn is_playlist(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("m3u8"))
-}
-
-/// `%d`, `%05d`: the number of a picture.
-fn is_pattern(text: &str) -> bool {
-    text.split('%').skip(1).any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('d'))
 }
 
 /// What to do about a file that stands where the output shall go.

@@ -34,8 +34,8 @@ impl Place {
             return Self::Url(text.to_owned());
         }
         let glob = text.contains(['*', '?', '[']);
-        if (glob || is_numbered(text)) && !Path::new(text).exists() {
-            return Self::Pictures { pattern: text.to_owned(), glob: !is_numbered(text) };
+        if (glob || crate::stream::is_numbered(text)) && !Path::new(text).exists() {
+            return Self::Pictures { pattern: text.to_owned(), glob: !crate::stream::is_numbered(text) };
         }
         Self::File(PathBuf::from(text))
     }
@@ -76,11 +76,6 @@ fn scheme(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once("://")?;
     let valid = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     valid.then_some(scheme)
-}
-
-/// `%d`, `%05d`: the number of a picture.
-fn is_numbered(text: &str) -> bool {
-    text.split('%').skip(1).any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('d'))
 }
 
 #[cfg(test)]
