@@ -1,6 +1,5 @@
 //! `krea models`: the flags, and what is printed.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::completions::print;
 use super::run::ProgressKind;
 use crate::console::{Console, Messages};
 use crate::error::{Error, Exit, Result};
+use crate::models::consent;
 use crate::models::manifest::Model;
 use crate::models::{Environment, Library, Manifest, Options, Retry, State, Transfer, Verdict, bytes_in_words};
 use crate::progress::Kind;
@@ -166,25 +166,10 @@ impl PullArgs {
             needs: !self.no_needs,
             retry: Retry { tries: self.tries, delay },
         };
-        let mut consent = |model: &Model| if self.accept_license { Ok(true) } else { ask(model) };
-        library.pull(&self.names, &options, &mut consent, progress)?;
+        let mut agrees = |model: &Model| if self.accept_license { Ok(true) } else { consent::to_licence(model) };
+        library.pull(&self.names, &options, &mut agrees, progress)?;
         Ok(Exit::Done)
     }
-}
-
-/// Asks on the terminal; where there is none, nobody has agreed.
-fn ask(model: &Model) -> Result<bool> {
-    let (input, mut output) = (std::io::stdin(), std::io::stderr());
-    if !input.is_terminal() || !output.is_terminal() {
-        return Ok(false);
-    }
-    let binding = model.binding.as_deref().unwrap_or_default();
-    let failed = |e: std::io::Error| Error::Output(format!("the terminal: {e}"));
-    let question = format!("{} is under {}: {binding}.\nDo you agree? [y/N] ", model.name, model.licence);
-    output.write_all(question.as_bytes()).and_then(|()| output.flush()).map_err(failed)?;
-    let mut answer = String::new();
-    input.lock().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 fn verify(library: &Library, name: Option<&str>, progress: &mut Transfer) -> Result<Exit> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::cache::{is_file_name, is_relative_file, is_repository};
+use super::part::Part;
 use crate::error::{Error, Result};
 
 /// What the manifest says, checked.
@@ -27,6 +28,8 @@ pub struct Model {
     pub licence: String,
     /// What the licence asks of whoever uses the model, if it asks something.
     pub binding: Option<String>,
+    /// What it is to a generator, if it belongs to one.
+    pub part: Option<Part>,
     /// Names of the models that it does not run without.
     #[serde(default)]
     pub needs: Vec<String>,
@@ -160,6 +163,8 @@ mod tests {
             let binds = model.licence.starts_with("AGPL") || model.licence.contains("NC");
             assert_eq!(model.binding.is_some(), binds, "{name}: {}", model.licence);
         }
+        let has = |part| manifest.models.iter().any(|m| m.part == Some(part));
+        assert!(Part::ALL.into_iter().all(has), "a generator needs each of its parts");
     }
 
     fn one(name: &str, repository: &str, file: &str) -> Result<Manifest, String> {

@@ -2,24 +2,31 @@
 //!
 //! `Library` is the door: it joins the manifest, the Hugging Face cache, the folder of plain files and the lock file.
 
+pub mod bundle;
 pub mod cache;
 mod client;
+pub mod consent;
 mod download;
 pub mod environment;
+mod folder;
 mod import;
 pub mod lock;
 pub mod manifest;
+mod part;
 mod pull;
 mod remove;
 mod retry;
 mod space;
+mod tensors;
 mod transfer;
 mod verify;
 
 use std::path::PathBuf;
 
+pub use bundle::{Bundle, Offer};
 pub use environment::Environment;
 pub use manifest::Manifest;
+pub use part::Part;
 pub use pull::Options;
 pub use retry::Retry;
 pub use transfer::Transfer;
