@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 
 /// How much is told.
 #[derive(Clone, Debug)]
@@ -79,6 +79,16 @@ impl Console {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
+    }
+}
+
+/// Writes to stdout; that the reader has gone is a normal end.
+pub fn print(text: &[u8]) -> Result<Exit> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Exit::Done),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Error::Closed),
+        Err(e) => Err(Error::Output(format!("standard output: {e}"))),
     }
 }
 

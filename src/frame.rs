@@ -21,6 +21,15 @@ pub struct Frame {
     pub mask: Option<Mask>,
     /// The picture before its background was replaced, kept only where someone wants to see it.
     pub before: Option<Video>,
+    /// The picture before it was repainted, kept only where part of it is seen in the result.
+    pub kept: Option<Video>,
+}
+
+impl Frame {
+    /// A frame with nothing but its picture.
+    pub fn new(picture: Video, index: u64, time: Time) -> Self {
+        Self { picture, index, time, mask: None, before: None, kept: None }
+    }
 }
 
 /// When a frame is shown, in units of `base` seconds.

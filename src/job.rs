@@ -1,5 +1,8 @@
 //! One run: opens what the settings name, joins it into a pipeline, and reports.
 
+mod outlook;
+mod reading;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,28 +11,30 @@ use std::time::{Duration, Instant};
 use ffmpeg_next as ffmpeg;
 
 use crate::composite::{self, Background, CompositeStage};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::error::{Error, Exit, Result};
 use crate::frame::Frame;
+use crate::generate::{self, Prepared};
 use crate::mask::{self, MaskStage};
+use crate::models::{Bundle, Transfer};
 use crate::pipeline::Sink;
 use crate::pipeline::{Control, Flow, Meter, Pipeline, Source, Stage};
 use crate::progress::{Count, Kind, Progress};
-use crate::report::{MaskReport, Report};
+use crate::report::{GenerationReport, MaskReport, Report};
 use crate::runtime::onnx::Search;
 use crate::settings::{Backing, Settings};
 use crate::signals::{self, Stopped};
 use crate::sink::preview::{self, Preview, Tap, Window};
 use crate::sink::{self, Destination, FileSink, Paced, Plan, Tee};
-use crate::source::{Backdrop, Connection, Damage, Options, Place, Target};
+use crate::source::{Backdrop, Damage, Options, Place};
 use crate::stream::{Extras, VideoInfo};
+use outlook::outlook;
+use reading::Reading;
 
 /// Carries a run out and says how it ended.
 pub(crate) fn run(settings: Settings) -> Result<Exit> {
     let begun = Instant::now();
     let console = Console::start(&settings.messages)?;
-    let control = Control::default();
-    let stopped = signals::listen(&control)?;
     let input_path = match &settings.input {
         Place::File(path) => Some(path.as_path()),
         _ => None,
@@ -38,13 +43,35 @@ pub(crate) fn run(settings: Settings) -> Result<Exit> {
         tracing::info!("{} exists already; left as it is", settings.output);
         return Ok(Exit::Done);
     }
+    // Before signals are caught: while a model is fetched, Ctrl-C shall end the program.
+    let bundle = bundle(&settings, &console)?;
+    let control = Control::default();
+    let stopped = signals::listen(&control)?;
     ffmpeg::format::network::init();
-    let job = match Job::open(&settings, &control) {
-        Ok(job) => job,
+    let job = match Job::open(&settings, bundle, &control) {
+        Ok(Opened::Job(job)) => job,
+        Ok(Opened::Outlook(text)) => return console::print(text.as_bytes()),
         Err(error) => return stopped.exit().ok_or(error),
     };
     job.describe(&settings);
     job.carry_out(&settings, control, &stopped, &console, begun)
+}
+
+/// The files of the model that repaints, where one does.
+fn bundle(settings: &Settings, console: &Console) -> Result<Option<Bundle>> {
+    let Some(generation) = &settings.generation else { return Ok(None) };
+    let mut transfer = Transfer::new(progress_kind(settings), console.clone());
+    generate::find(generation, is_live(settings), &mut transfer).map(Some)
+}
+
+fn progress_kind(settings: &Settings) -> Kind {
+    let usual = if settings.messages.quiet { Kind::None } else { Kind::for_stderr() };
+    settings.progress.unwrap_or(usual)
+}
+
+/// Whether the frames come at their own pace and the newest are wanted most.
+fn is_live(settings: &Settings) -> bool {
+    flow(settings) == Flow::Latest
 }
 
 /// Everything opened, nothing started.
@@ -61,43 +88,40 @@ struct Job {
     still: bool,
     damage: Arc<Damage>,
     mask: Option<(String, Arc<mask::Stats>)>,
+    repainting: Option<Repainting>,
+}
+
+/// What opening a run leads to.
+enum Opened {
+    Job(Box<Job>),
+    /// The plan in words, where no more was asked for.
+    Outlook(String),
+}
+
+/// The generator of a run, as reports know it.
+struct Repainting {
+    model: String,
+    stats: Arc<generate::Stats>,
 }
 
 impl Job {
-    fn open(settings: &Settings, control: &Control) -> Result<Self> {
-        let options = Options {
-            format: settings.input_format.clone(),
-            threads: settings.threads,
-            rate: settings.fps,
-            size: settings.size,
-            ..backdrop_options(settings, control)
+    fn open(settings: &Settings, bundle: Option<Bundle>, control: &Control) -> Result<Opened> {
+        let reading = Reading::open(settings, control)?;
+        let prepared = match (&settings.generation, &reading.outline, bundle) {
+            (Some(generation), Some(outline), Some(bundle)) => Some(Prepared::new(generation, outline, bundle)?),
+            _ => None,
         };
-        let mut connection = Connection::new(settings.input.clone(), options, settings.reconnect_timeout);
-        let mut input = connection.open()?;
-        let plan = Plan::new(&settings.output, input.native.format, settings.choices.clone())?;
-        let target = Target {
-            format: plan.working,
-            full_range: plan.full_range,
-            size: settings.size,
-            // Numbered pictures are read at this rate already.
-            fps: settings
-                .fps
-                .filter(|_| !matches!(settings.input, Place::Pictures { .. }))
-                .or(plan.muxer.has_constant_rate().then_some(input.native.frame_rate)),
-            start: settings.start,
-            duration: settings.duration,
-        };
-        let extras = input.take_extras();
-        let one_picture = matches!(settings.output, Destination::File(_)) && plan.muxer.is_pictures();
-        let still = input.native.still;
-        let (send_copied, copied) = crossbeam_channel::unbounded();
-        let (reader, info, damage) = connection.read(input, &target, send_copied)?;
+        if settings.dry_run {
+            return Ok(Opened::Outlook(outlook(settings, &reading, prepared.as_ref())?));
+        }
+        let Reading { source, info, plan, extras, copied, damage, still, outline } = reading;
+        let shown = outline.as_ref().map_or(&info, |outline| &outline.output).clone();
 
-        let (window, preview) = open_window(settings, &info, control)?.unzip();
+        let (window, preview) = open_window(settings, &shown, control)?.unzip();
 
         let mut stages: Vec<Box<dyn Stage>> = Vec::new();
         let mut mask = None;
-        if let Some(backing) = &settings.backing {
+        if settings.needs_mask() {
             let places = mask::find::Places::from_env();
             let search = Search::of_this_machine();
             // Frames in a row, masked side by side, come faster but later.
@@ -109,28 +133,35 @@ impl Job {
             }
             mask = Some((stage.describe().to_owned(), stage.stats()));
             stages.push(Box::new(stage));
+        }
+        if let Some(backing) = &settings.backing {
             let background = background(backing, &info, settings, control)?;
             let stage = Box::new(CompositeStage::new(background, settings.despill));
             stages.push(if preview.is_some() { Box::new(Tap::new(stage)) } else { stage });
         }
+        let mut repainting = None;
+        if let (Some(generation), Some(outline), Some(prepared)) = (&settings.generation, &outline, prepared) {
+            let opened = prepared.open(generation, outline, preview.is_some(), control.clone())?;
+            stages.extend(opened.stages);
+            repainting = Some(Repainting { model: opened.description, stats: opened.stats });
+        }
         let native = plan.working;
         let main = match settings.output {
             Destination::Window => None,
-            _ => Some(FileSink::create(settings.output.clone(), plan, info.clone(), extras, copied, control.clone())?),
+            _ => Some(FileSink::create(settings.output.clone(), plan, shown.clone(), extras, copied, control.clone())?),
         };
         let made = main.as_ref().map_or_else(|| settings.output.to_string(), FileSink::describe);
-        let (sink, lost) = join_sinks(settings, main, preview, &info, native, control)?;
-        let source: Box<dyn Source> =
-            if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { reader };
-        Ok(Self { info, source, stages, sink, made, lost, window, still, damage, mask })
+        let (sink, lost) = join_sinks(settings, main, preview, &shown, native, control)?;
+        Ok(Opened::Job(Box::new(Self { info: shown, source, stages, sink, made, lost, window, still, damage, mask, repainting })))
     }
 
     /// The first line: what goes where, and which device really computes.
     fn describe(&self, settings: &Settings) {
         let rate = f64::from(self.info.frame_rate);
         let mask = self.mask.as_ref().map_or(String::new(), |(model, _)| format!(", mask by {model}"));
+        let repainted = self.repainting.as_ref().map_or(String::new(), |r| format!(", repainted by {}", r.model));
         tracing::info!(
-            "{} -> {}, {}x{} at {:.4} fps{mask}",
+            "{} -> {}, {}x{} at {:.4} fps{mask}{repainted}",
             settings.input,
             self.made,
             self.info.width,
@@ -147,10 +178,9 @@ impl Job {
         console: &Console,
         begun: Instant,
     ) -> Result<Exit> {
-        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, .. } = self;
+        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, repainting, .. } = self;
         let setup = begun.elapsed();
-        let kind = if settings.messages.quiet { Kind::None } else { Kind::for_stderr() };
-        let kind = settings.progress.unwrap_or(kind);
+        let kind = progress_kind(settings);
         let mut counts = counts(mask.as_ref().map(|(_, stats)| stats), &damage);
         for lost in lost {
             counts.push(("lost by the stream", Box::new(move || lost.load(Ordering::Relaxed))));
@@ -189,6 +219,7 @@ impl Job {
             error: result.as_ref().err().map(ToString::to_string),
             setup_seconds: setup.as_secs_f64(),
             mask,
+            generation: repainting.map(|r| GenerationReport::of(r.model, &r.stats)),
             ..Report::of(&meters, &damage, seconds)
         };
         report.tell(result.is_ok());
@@ -262,7 +293,8 @@ fn join_sinks(
     let watched =
         alone || [&settings.output].into_iter().chain(&settings.streams).any(|d| matches!(d, Destination::Url(_)));
     let recorded = matches!(settings.input, Place::File(_) | Place::Stdin);
-    let sink = if watched && recorded { Box::new(Paced::new(sink, control.clone(), pause)) } else { sink };
+    // Repainted frames come in blocks.
+    let sink = if watched && (recorded || settings.generation.is_some()) { Box::new(Paced::new(sink, control.clone(), pause)) } else { sink };
     Ok((sink, lost))
 }
 
@@ -308,6 +340,8 @@ fn flow(settings: &Settings) -> Flow {
         Destination::Stdout | Destination::Url(_) | Destination::Window if settings.input.has_own_pace() => {
             Flow::Latest
         }
+        // A model that is slower than the camera would fall behind for ever.
+        _ if settings.generation.is_some() && settings.input.has_own_pace() => Flow::Latest,
         _ => Flow::Lossless,
     }
 }

@@ -1,6 +1,6 @@
 //! krea: find the people in a video, put them on another background, let a generator repaint them.
 //!
-//! Data flows source -> mask -> composite -> sink; no stage knows another, `job` joins them.
+//! Data flows source -> mask -> composite -> generate -> sink; no stage knows another, `job` joins them.
 
 mod address;
 pub mod cli;
@@ -10,6 +10,7 @@ pub mod console;
 pub mod error;
 mod ffmpeg_log;
 pub mod frame;
+pub mod generate;
 mod job;
 pub mod mask;
 pub mod models;

@@ -25,6 +25,12 @@ pub trait Source: Send {
 pub trait Stage: Send {
     /// The thread's name, and how messages call the stage.
     fn name(&self) -> &'static str;
+    /// Frames that may wait before this stage.
+    fn room(&self) -> usize {
+        QUEUE
+    }
+    /// Told before each `push` how many frames wait behind the one that comes.
+    fn backlog(&mut self, _frames: usize) {}
     fn push(&mut self, frame: Frame, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()>;
     /// Called once at the end of input, and on a stop.
     fn finish(&mut self, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()>;
@@ -152,7 +158,9 @@ impl Pipeline {
         let (sink_meter, inner) = meters.split_last().expect("a pipeline has at least a source and a sink");
 
         thread::scope(|scope| {
-            let (source_out, mut upstream) = bounded(QUEUE);
+            let mut rooms = self.stages.iter().map(|s| s.room()).chain([QUEUE]).collect::<Vec<_>>().into_iter();
+            let mut room = || rooms.next().unwrap_or(QUEUE);
+            let (source_out, mut upstream) = bounded(room());
             let mut threads = Vec::new();
             // `work` keeps its channels until the thread ends, so a failure is known before a neighbour sees the close.
             let mut start = |meter: &Arc<Meter>, mut work: Work| {
@@ -169,7 +177,7 @@ impl Pipeline {
             let oldest = (self.flow == Flow::Latest).then(|| upstream.clone());
             start(&inner[0], Box::new(move |m| drive_source(&mut *source, &s, m, &source_out, oldest.as_ref())));
             for (mut stage, meter) in self.stages.into_iter().zip(&inner[1..]) {
-                let (out, next) = bounded(QUEUE);
+                let (out, next) = bounded(room());
                 let (s, input) = (shared.clone(), std::mem::replace(&mut upstream, next));
                 start(meter, Box::new(move |m| drive_stage(&mut *stage, &s, m, &input, &out)));
             }
@@ -261,6 +269,7 @@ fn drive_stage(
         if shared.control.abandoned() {
             continue;
         }
+        stage.backlog(input.len());
         through(meter, |emit| stage.push(frame, emit), |frame| send(frame, out, None, meter))?;
     }
     if !shared.control.abandoned() {

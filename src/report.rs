@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::generate;
 use crate::mask;
 use crate::pipeline::Meter;
 use crate::source::Damage;
@@ -28,6 +29,7 @@ pub struct Report {
     pub dropped: u64,
     pub fps: f64,
     pub mask: Option<MaskReport>,
+    pub generation: Option<GenerationReport>,
     pub damaged_packets: u64,
     pub damaged_frames: u64,
     /// What the container promises and does not hold.
@@ -55,6 +57,7 @@ impl Report {
             dropped: meters.iter().map(|m| get(&m.dropped)).sum(),
             fps: frames(meters.last()) as f64 / seconds.max(1e-9),
             mask: None,
+            generation: None,
             damaged_packets: get(&damage.packets),
             damaged_frames: get(&damage.frames),
             missing_seconds: get(&damage.missing) as f64 / 1000.0,
@@ -93,6 +96,13 @@ impl Report {
                 }
             }
         }
+        if let Some(generation) = &self.generation {
+            for (n, what) in [(generation.lost, "blocks lost"), (generation.passed, "passed as they came")] {
+                if n > 0 {
+                    notes += &format!(", {n} {what}");
+                }
+            }
+        }
         let (frames, seconds) = (self.frames_out, self.seconds);
         tracing::info!("{}: {frames} frames in {seconds:.1} s ({:.1} fps){notes}", self.output, self.fps);
     }
@@ -125,6 +135,33 @@ impl MaskReport {
         let (masked, held, empty) = (get(&stats.masked), get(&stats.held), get(&stats.empty));
         let milliseconds = get(&stats.inference_nanoseconds) as f64 / 1e6 / (masked + held + empty).max(1) as f64;
         Self { model, masked, held, empty, failed: get(&stats.failed), milliseconds }
+    }
+}
+
+/// What the model that repaints has done.
+#[derive(Serialize)]
+pub struct GenerationReport {
+    pub model: String,
+    pub blocks: u64,
+    /// New beginnings: at a cut, or because someone asked.
+    pub resets: u64,
+    /// Blocks in which the model lost the picture.
+    pub lost: u64,
+    /// Frames that passed as they came.
+    pub passed: u64,
+    /// Live frames that no block had room for.
+    pub skipped: u64,
+    /// Mean time of a block.
+    pub milliseconds: f64,
+}
+
+impl GenerationReport {
+    pub fn of(model: String, stats: &generate::Stats) -> Self {
+        let blocks = get(&stats.blocks);
+        let milliseconds = get(&stats.nanoseconds) as f64 / 1e6 / blocks.max(1) as f64;
+        let (resets, lost, passed, skipped) =
+            (get(&stats.resets), get(&stats.lost), get(&stats.passed), get(&stats.skipped));
+        Self { model, blocks, resets, lost, passed, skipped, milliseconds }
     }
 }
 

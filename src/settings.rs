@@ -12,7 +12,8 @@ use crate::console::Messages;
 use crate::error::{Error, Result};
 use crate::sink::{Choices, Destination, Overwrite};
 use crate::source::Place;
-use crate::{mask, progress};
+use crate::generate::{OutputSize, Region};
+use crate::{generate, mask, progress};
 
 /// One run from an input to an output.
 pub struct Settings {
@@ -28,8 +29,11 @@ pub struct Settings {
     pub mask: mask::Settings,
     pub choices: Choices,
     pub overwrite: Overwrite,
-    /// Width and height; 0 follows from the other by the picture's shape.
-    pub size: Option<(u32, u32)>,
+    pub size: Option<OutputSize>,
+    /// How the video is repainted, where it is.
+    pub generation: Option<generate::Settings>,
+    /// Only say what would be done.
+    pub dry_run: bool,
     pub fps: Option<Rational>,
     /// Seconds into the input.
     pub start: Option<f64>,
@@ -83,10 +87,48 @@ impl Settings {
                 "-o {second}: of several outputs one may be a file; the others are streams (udp://, srt://, rtmp://, rtsp://)"
             )));
         }
+        self.hand_to_generation()?;
         if self.max_pixels == 0 {
             return Err(Error::Usage("--max-pixels must be at least 1".to_owned()));
         }
         Ok(self)
+    }
+
+    /// What the generation shares with the rest of the run.
+    fn hand_to_generation(&mut self) -> Result<()> {
+        let Some(generation) = &mut self.generation else { return Ok(()) };
+        generation.start = self.start.unwrap_or(0.0);
+        generation.device = self.mask.device;
+        generation.threads = self.threads;
+        if self.backing == Some(Backing::Transparent) {
+            return Err(Error::Usage(
+                "--bg transparent with --prompt: the model paints no transparency; repaint in front of green and key it out"
+                    .to_owned(),
+            ));
+        }
+        // Where the original is seen around the result, the frames are brought to that size before.
+        if generation.region == Region::All {
+            generation.output_size = self.size;
+        }
+        let has_input = self.input != Place::Nothing;
+        if !has_input && self.backing.is_some() {
+            return Err(Error::Usage("--remove-bg needs an input".to_owned()));
+        }
+        generation.check(has_input)
+    }
+
+    /// Whether it matters where the persons are.
+    pub fn needs_mask(&self) -> bool {
+        self.backing.is_some() || self.generation.as_ref().is_some_and(generate::Settings::needs_mask)
+    }
+
+    /// The size that frames are read at; 0 follows from the other by the picture's shape.
+    pub fn read_size(&self) -> Option<(u32, u32)> {
+        match (self.size, &self.generation) {
+            (Some(OutputSize::Of(w, h)), None) => Some((w, h)),
+            (Some(OutputSize::Of(w, h)), Some(generation)) if generation.region != Region::All => Some((w, h)),
+            _ => None,
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! `krea completions` and `krea man`: both are made from the command line's own description.
 
-use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::Cli;
+pub(super) use crate::console::print;
 use crate::error::{Error, Exit, Result};
 
 /// Print the completion script for a shell
@@ -50,15 +50,5 @@ impl ManArgs {
         let written = clap_mangen::Man::new(Cli::command()).render(&mut page);
         written.map_err(|e| Error::Output(e.to_string()))?;
         print(&page)
-    }
-}
-
-/// Writes to stdout; that the reader has gone is a normal end.
-pub(super) fn print(text: &[u8]) -> Result<Exit> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Exit::Done),
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Err(Error::Closed),
-        Err(e) => Err(Error::Output(format!("standard output: {e}"))),
     }
 }

@@ -2,6 +2,7 @@
 
 mod completions;
 mod devices;
+mod generation;
 mod models;
 mod run;
 

@@ -6,10 +6,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ffmpeg_next::Rational;
 
+use super::generation::GenerationArgs;
 use crate::error::Result;
+use crate::generate::OutputSize;
 use crate::mask::ModelChoice;
 use crate::runtime::Device;
 use crate::settings::{self, Backing, Settings, parse};
+use crate::source::Place;
 
 /// Read a video, work on its frames, write it
 #[derive(Args, Clone, Debug)]
@@ -32,12 +35,17 @@ Examples:
   In a window, which p, m and b compare with what comes in; to OBS and into a file at once:
     krea run talk.mp4 --remove-bg --preview
     krea run talk.mp4 --remove-bg -o out.mkv -o udp://127.0.0.1:5000
+  Repaint it; only the person, or the room; with prompts that change; from words alone:
+    krea run talk.mp4 --remove-bg --prompt \"cyberpunk\" -o cyberpunk.mp4
+    krea run talk.mp4 --prompt \"oil painting\" --region background --strength 0.8 -o studio.mp4
+    krea run talk.mp4 --prompt-file looks.txt -o looks.mp4
+    krea run --prompt \"a fox in the snow\" --blocks 7 -o fox.mp4
   Options for FFmpeg's encoder and container stand after --:
     krea run talk.mp4 --remove-bg -o out.mp4 -- -tune film -movflags +faststart")]
 pub struct RunArgs {
     /// Video or picture to read; a stream (rtsp://, http://, udp://, srt://, rtmp://); numbered pictures (in/%05d.png) or
     /// a quoted glob ('in/*.jpg'), at --fps or 25; lavfi:GRAPH makes a test picture; - is standard input
-    #[arg(value_name = "INPUT", required_unless_present = "webcam")]
+    #[arg(value_name = "INPUT", required_unless_present_any = ["webcam", "prompt", "prompt_file"])]
     input: Option<String>,
 
     /// Read a camera instead: the first one, or the one with this number or name; `krea devices` lists them
@@ -131,9 +139,10 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "NAME", help_heading = "Output")]
     format: Option<String>,
 
-    /// Size of the output: 1280x720, or 1280x or x720 to keep the shape
-    #[arg(long, value_name = "WxH", value_parser = parse::size, help_heading = "Output")]
-    size: Option<(u32, u32)>,
+    /// Size of the output: 1280x720, or 1280x or x720 to keep the shape. Repainted video is as large as the model paints it,
+    /// unless this says another size, or source
+    #[arg(long, value_name = "WxH|source", help_heading = "Output")]
+    size: Option<OutputSize>,
 
     /// Constant frame rate of the output, 30 or 30000/1001; without it every frame keeps its own time
     #[arg(long, value_name = "RATE", value_parser = parse::rate, help_heading = "Output")]
@@ -170,6 +179,9 @@ pub struct RunArgs {
     /// Refuse pictures with more pixels than this
     #[arg(long, value_name = "N", default_value_t = 16384 * 8192, help_heading = "Input")]
     max_pixels: u64,
+
+    #[command(flatten)]
+    generation: GenerationArgs,
 
     /// Threads for decoding, masks and encoding each; 0 is one a core
     #[arg(long, value_name = "N", default_value_t = 0, env = "KREA_THREADS")]
@@ -242,11 +254,13 @@ impl RunArgs {
     /// Checks the flags against each other.
     pub fn settings(self) -> Result<Settings> {
         let pass = settings::pass_through(&self.ffmpeg)?;
+        let dry_run = self.generation.dry_run;
+        let generation = self.generation.settings()?;
         let (output, streams) = crate::sink::Destination::among(&self.output);
         Settings {
             input: match self.webcam {
-                Some(wanted) => crate::source::Place::Camera(wanted),
-                None => crate::source::Place::parse(&self.input.unwrap_or_default()),
+                Some(wanted) => Place::Camera(wanted),
+                None => self.input.as_deref().map_or(Place::Nothing, Place::parse),
             },
             output,
             streams,
@@ -291,6 +305,8 @@ impl RunArgs {
                 _ => crate::sink::Overwrite::Refuse,
             },
             size: self.size,
+            generation,
+            dry_run,
             fps: self.fps,
             start: self.start,
             duration: self.duration,

@@ -98,6 +98,7 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
             register_devices().map_err(Failure::Other)?;
             (Some(graph.clone()), Some("lavfi"))
         }
+        Place::Nothing => return Err(Failure::Other(Error::Usage("there is no input".to_owned()))),
         Place::Camera(wanted) => {
             let camera = camera::find(wanted).map_err(Failure::Other)?;
             return open_camera(&camera, options, &deadline).map(|input| (input, deadline));

@@ -16,6 +16,8 @@ pub enum Place {
     },
     /// A graph of FFmpeg's filters that makes its own pictures, such as `testsrc2,realtime`.
     Lavfi(String),
+    /// There is no input: the prompt alone decides.
+    Nothing,
     /// A camera by its number, its device or a part of its name; the first if this is empty.
     Camera(String),
 }
@@ -63,6 +65,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Stdin => write!(f, "standard input"),
+            Self::Nothing => write!(f, "prompt"),
             Self::Url(url) => write!(f, "{}", crate::address::without_secrets(url)),
             Self::Pictures { pattern, .. } => write!(f, "{pattern}"),
             Self::Lavfi(graph) => write!(f, "lavfi:{graph}"),

@@ -447,7 +447,7 @@ impl Reader {
         let index = self.next_index;
         self.next_index += 1;
         let duration = if own > 0 { own } else { step };
-        Frame { picture, index, time: Time { pts, duration, base: self.out_base }, mask: None, before: None }
+        Frame::new(picture, index, Time { pts, duration, base: self.out_base })
     }
 }
 

@@ -32,8 +32,11 @@ typedef struct { uint8_t *text; size_t capacity; size_t length; } krea_wan_error
 /* Packed RGB, `count * height * width * 3` bytes. */
 typedef struct { const uint8_t *data; uint32_t count; uint32_t width; uint32_t height; } krea_wan_frames;
 
+/* A flag of a block: some of its numbers are infinite or not numbers, and its frames are worth nothing. */
+#define KREA_WAN_BLOCK_NOT_FINITE 1u
+
 /* Seconds are those of encoding, of the transformer, and of decoding. */
-typedef struct { uint64_t index; uint32_t frames; uint32_t reserved; double seconds[3]; } krea_wan_block;
+typedef struct { uint64_t index; uint32_t frames; uint32_t flags; double seconds[3]; } krea_wan_block;
 
 /* Called before each call of the transformer; a value other than 0 cancels the block. */
 typedef int32_t (*krea_wan_progress)(void *user, uint64_t block, uint32_t done, uint32_t total);

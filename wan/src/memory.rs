@@ -1,12 +1,15 @@
 //! How much memory a generation takes, computed from sizes before anything is loaded.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use tch::{Device, Kind};
 
 use crate::dit::{DitConfig, PATCH};
 use crate::vae::VaeSize;
+use crate::weights::{Layout, Weights};
+use crate::Result;
 
 /// The size of a UMT5 encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,19 @@ impl TextSize {
     /// The encoder of Wan 2.1.
     pub const UMT5_XXL: TextSize =
         TextSize { vocabulary: 256_384, dim: 4096, attention: 4096, ffn: 10_240, heads: 64, layers: 24, buckets: 32 };
+
+    /// By the shapes in a file, of which nothing else is read.
+    pub fn read(path: &PathBuf) -> Result<Self> {
+        let weights = Weights::open(path, Layout::Umt5)?;
+        let [vocabulary, dim] = weights.require_shape("token_embedding.weight")?;
+        let [attention, _] = weights.require_shape("blocks.0.attn.q.weight")?;
+        let [ffn, _] = weights.require_shape("blocks.0.ffn.fc1.weight")?;
+        let [buckets, heads] = weights.require_shape("blocks.0.pos_embedding.embedding.weight")?;
+        let layers = weights.count("blocks.") as u64;
+        let [vocabulary, dim, attention, ffn, buckets, heads] =
+            [vocabulary, dim, attention, ffn, buckets, heads].map(|n: i64| n as u64);
+        Ok(TextSize { vocabulary, dim, attention, ffn, heads, layers, buckets })
+    }
 
     /// Numbers in the embedding table, which may stay in the main memory.
     pub fn embedding(&self) -> u64 {

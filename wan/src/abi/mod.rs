@@ -83,11 +83,14 @@ pub struct BlockInfo {
     pub index: u64,
     /// Frames written.
     pub frames: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// [`BLOCK_NOT_FINITE`], or 0.
+    pub flags: u32,
     /// Seconds spent on encoding, in the transformer, and on decoding.
     pub seconds: [f64; 3],
 }
+
+/// A flag of a block: some of its numbers are infinite or not numbers, and its frames are worth nothing.
+pub const BLOCK_NOT_FINITE: u32 = 1;
 
 /// Told before each call of the transformer; a value other than 0 ends the block with [`Code::Cancelled`].
 pub type ProgressFn = extern "C" fn(user: *mut c_void, block: u64, done: u32, total: u32) -> i32;
@@ -378,6 +381,8 @@ pub unsafe extern "C" fn krea_wan_session_next(
                 Some(frames) => Input::Video(frames),
             };
             let block = session.next(input, &mut report)?;
+            let finite = block.latents.isfinite().all().f_int64_value(&[])? != 0
+                && block.pixels.isfinite().all().f_int64_value(&[])? != 0;
             let rgb = rgb24_from_pixels(&block.pixels)?;
             let written = rgb.len().min(capacity);
             // SAFETY: `out` has room for `capacity` bytes by the caller's promise.
@@ -386,7 +391,7 @@ pub unsafe extern "C" fn krea_wan_session_next(
             *info = BlockInfo {
                 index: block.index,
                 frames: (written / frame) as u32,
-                reserved: 0,
+                flags: if finite { 0 } else { BLOCK_NOT_FINITE },
                 seconds: [t.encode, t.transformer, t.decode].map(|part| part.as_secs_f64()),
             };
             Ok(())

@@ -95,6 +95,10 @@ impl ModelsRequest {
         self.plan_for(choice, DitOptions { heads: self.heads, text_len: self.text_len, fp8: self.fp8 })
     }
 
+    fn vae_size(&self) -> Result<VaeSize> {
+        self.files.vae.as_ref().map_or(Ok(VaeSize::WAN_2_1), |path| VaeSize::read(&Weights::open(path, Layout::Vae)?))
+    }
+
     fn plan_for(&self, choice: Choice, options: DitOptions) -> Result<(Plan, Option<u64>)> {
         let fit = self.fit.ok_or_else(|| Error::parameter("a plan needs a size to fit"))?;
         let weights = Weights::open(&self.files.dit, Layout::Dit)?;
@@ -103,16 +107,18 @@ impl ModelsRequest {
             options.fp8 || matches!(weights.kind("blocks.0.ffn.0.weight"), Some(Kind::Float8e4m3fn | Kind::Float8e5m2));
         let autoencoder = match &self.files.taehv {
             Some(_) => AutoencoderPlan::Tiny(choice.autoencoder),
-            None => AutoencoderPlan::Wan(VaeSize::WAN_2_1, choice.autoencoder),
+            None => AutoencoderPlan::Wan(self.vae_size()?, choice.autoencoder),
         };
-        let on_device = !self.text_on_cpu && self.files.text.is_some();
+        // The CPU has no other place to put it.
+        let on_device = !self.text_on_cpu || choice.device == Device::Cpu;
         let text_kind = if choice.transformer == Kind::Float { Kind::Float } else { Kind::BFloat16 };
+        let text = self.files.text.as_ref().filter(|_| on_device).map(TextSize::read).transpose()?;
         let plan = Plan::new(&Request {
             dit,
             stored: if fp8 { Kind::Float8e4m3fn } else { choice.transformer },
             compute: choice.transformer,
             autoencoder,
-            text: on_device.then_some((TextSize::UMT5_XXL, text_kind)),
+            text: text.map(|size| (size, text_kind)),
             embedding_elsewhere: choice.device != Device::Cpu,
             width: fit.width,
             height: fit.height,

@@ -1,5 +1,8 @@
 //! The size of the autoencoder: its weights, and what a stream remembers.
 
+use crate::Result;
+use crate::weights::Weights;
+
 /// Widths and depth; everything else follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VaeSize {
@@ -14,6 +17,19 @@ pub struct VaeSize {
 impl VaeSize {
     /// The published autoencoder of Wan 2.1.
     pub const WAN_2_1: VaeSize = VaeSize { widths: [96, 192, 384, 384], latent: 16, blocks: 2 };
+
+    /// By the shapes of weights opened as `Layout::Vae`.
+    pub fn read(weights: &Weights) -> Result<Self> {
+        let mut widths = [0; 4];
+        for (stage, width) in widths.iter_mut().enumerate() {
+            // Two residual blocks and what makes the picture smaller: three places a stage.
+            let key = format!("encoder.downsamples.{}.residual.2.weight", 3 * stage);
+            let [outputs, ..]: [i64; 5] = weights.require_shape(&key)?;
+            *width = outputs as u64;
+        }
+        let [latent, ..]: [i64; 5] = weights.require_shape("conv2.weight")?;
+        Ok(VaeSize { widths, latent: latent as u64, blocks: VaeSize::WAN_2_1.blocks })
+    }
 
     /// Channels of the outermost stage.
     pub fn dim(&self) -> u64 {
