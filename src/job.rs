@@ -152,7 +152,19 @@ impl Job {
         };
         let made = main.as_ref().map_or_else(|| settings.output.to_string(), FileSink::describe);
         let (sink, lost) = join_sinks(settings, main, preview, &shown, native, control)?;
-        Ok(Opened::Job(Box::new(Self { info: shown, source, stages, sink, made, lost, window, still, damage, mask, repainting })))
+        Ok(Opened::Job(Box::new(Self {
+            info: shown,
+            source,
+            stages,
+            sink,
+            made,
+            lost,
+            window,
+            still,
+            damage,
+            mask,
+            repainting,
+        })))
     }
 
     /// The first line: what goes where, and which device really computes.
@@ -294,7 +306,11 @@ fn join_sinks(
         alone || [&settings.output].into_iter().chain(&settings.streams).any(|d| matches!(d, Destination::Url(_)));
     let recorded = matches!(settings.input, Place::File(_) | Place::Stdin);
     // Repainted frames come in blocks.
-    let sink = if watched && (recorded || settings.generation.is_some()) { Box::new(Paced::new(sink, control.clone(), pause)) } else { sink };
+    let sink = if watched && (recorded || settings.generation.is_some()) {
+        Box::new(Paced::new(sink, control.clone(), pause))
+    } else {
+        sink
+    };
     Ok((sink, lost))
 }
 

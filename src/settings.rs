@@ -10,9 +10,9 @@ use ffmpeg_next::Rational;
 use crate::colour::{GREEN, Rgb};
 use crate::console::Messages;
 use crate::error::{Error, Result};
+use crate::generate::{OutputSize, Region};
 use crate::sink::{Choices, Destination, Overwrite};
 use crate::source::Place;
-use crate::generate::{OutputSize, Region};
 use crate::{generate, mask, progress};
 
 /// One run from an input to an output.

@@ -30,8 +30,7 @@ impl Part {
 
     /// The largest part of `room` with the shape of `shape`, in its middle, on even pixels.
     fn shaped(shape: (u32, u32), room: (u32, u32)) -> Self {
-        let scale =
-            (f64::from(room.0) / f64::from(shape.0.max(1))).min(f64::from(room.1) / f64::from(shape.1.max(1)));
+        let scale = (f64::from(room.0) / f64::from(shape.0.max(1))).min(f64::from(room.1) / f64::from(shape.1.max(1)));
         let side = |n: u32, room: u32| {
             let wanted = (f64::from(n) * scale).round() as u32;
             // Within a pixel of the whole it is the whole.

@@ -179,7 +179,8 @@ fn session_request(settings: &Settings, outline: &Outline) -> Value {
 /// A picture file, upright, cut or padded to the model's shape.
 fn start_picture(path: &Path, model: (u32, u32), settings: &Settings) -> Result<RgbImage> {
     let wrong = |e: String| Error::Input(format!("{}: is no picture to start from: {e}", path.display()));
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| wrong(e.to_string()))?;
+    let reader =
+        ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| wrong(e.to_string()))?;
     let mut decoder = reader.into_decoder().map_err(|e| wrong(e.to_string()))?;
     let orientation = decoder.orientation().map_err(|e| wrong(e.to_string()))?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| wrong(e.to_string()))?;

@@ -120,7 +120,10 @@ mod tests {
     fn by_default_the_output_is_the_models() {
         let outline = Outline::new(&settings(), &source(1280, 720, 32), false, false);
         assert_eq!((outline.output.width, outline.output.height), (832, 480));
-        assert_eq!((outline.rate, outline.output.frame_rate, outline.output.frames), (Some(16.0), Rational(16, 1), Some(50)));
+        assert_eq!(
+            (outline.rate, outline.output.frame_rate, outline.output.frames),
+            (Some(16.0), Rational(16, 1), Some(50))
+        );
         let upright = Outline::new(&settings(), &source(270, 480, 10), false, true);
         assert_eq!((upright.geometry.model, upright.rate), ((320, 576), None));
     }

@@ -25,14 +25,7 @@ pub(super) fn lay(picture: &mut Video, format: Format, painted: &Video, at: Part
     }
 }
 
-fn lay_as<T: Sample>(
-    picture: &mut Video,
-    format: Format,
-    painted: &Video,
-    at: Part,
-    mask: &Mask,
-    region: Region,
-) {
+fn lay_as<T: Sample>(picture: &mut Video, format: Format, painted: &Video, at: Part, mask: &Mask, region: Region) {
     let flip = if region == Region::Background { 255 } else { 0 };
     for p in 0..3 {
         let (log2_w, log2_h) = if p > 0 { (format.log2_chroma_w, format.log2_chroma_h) } else { (0, 0) };

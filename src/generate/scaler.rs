@@ -111,7 +111,8 @@ fn corner(picture: &Video, part: Part) -> ([*mut u8; 4], [i32; 4]) {
                 (part.left, part.top)
             };
             let stride = (*frame).linesize[plane];
-            planes[plane] = (*frame).data[plane].offset(y as isize * stride as isize + x as isize * component.step as isize);
+            planes[plane] =
+                (*frame).data[plane].offset(y as isize * stride as isize + x as isize * component.step as isize);
             lines[plane] = stride;
         }
     }

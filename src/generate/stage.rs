@@ -283,10 +283,7 @@ impl Stage for GenerateStage {
     }
 }
 
-fn pooled(
-    pool: &mut Option<PicturePool>,
-    (width, height): (u32, u32),
-) -> Result<ffmpeg::frame::Video, ffmpeg::Error> {
+fn pooled(pool: &mut Option<PicturePool>, (width, height): (u32, u32)) -> Result<ffmpeg::frame::Video, ffmpeg::Error> {
     match pool {
         Some(pool) => pool.get(),
         empty => empty.insert(PicturePool::new(Pixel::RGB24, width, height)?).get(),
@@ -302,6 +299,8 @@ fn spread(have: usize, count: usize) -> Vec<usize> {
     match count {
         0 => Vec::new(),
         1 => vec![have - 1],
-        _ => (0..count).map(|i| (i as f64 * (have - 1) as f64 / (count - 1) as f64).round_ties_even() as usize).collect(),
+        _ => {
+            (0..count).map(|i| (i as f64 * (have - 1) as f64 / (count - 1) as f64).round_ties_even() as usize).collect()
+        }
     }
 }

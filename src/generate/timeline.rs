@@ -113,7 +113,8 @@ fn fade_of(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "\u{feff}# looks\n0 pencil drawing\n\n00:12 oil painting, thick strokes, fade 1s\n1:02:03.5 night";
+    const TEXT: &str =
+        "\u{feff}# looks\n0 pencil drawing\n\n00:12 oil painting, thick strokes, fade 1s\n1:02:03.5 night";
 
     #[test]
     fn lines_have_a_time_a_prompt_and_perhaps_a_fade() {

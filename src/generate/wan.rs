@@ -111,10 +111,9 @@ impl Wan {
     pub(super) fn plan(&self, request: &Value) -> Result<Memory> {
         let text = request.to_string();
         // SAFETY: the pointers are valid for the lengths beside them.
-        let answer =
-            answer(|out, capacity, written, error| unsafe {
-                (self.functions.plan)(text.as_ptr(), text.len(), out, capacity, written, error)
-            })?;
+        let answer = answer(|out, capacity, written, error| unsafe {
+            (self.functions.plan)(text.as_ptr(), text.len(), out, capacity, written, error)
+        })?;
         serde_json::from_str(&answer).map_err(|e| broken(&format!("an answer that cannot be read: {e}")))
     }
 
@@ -251,10 +250,8 @@ impl Generator for WanGenerator {
 
     fn prompt(&mut self, text: &str, blend: u32) -> Result<()> {
         // SAFETY: a live handle; the pointer is valid for the length beside it.
-        call(|error| unsafe {
-            (self.functions.session_prompt)(self.session, text.as_ptr(), text.len(), blend, error)
-        })
-        .map_err(Error::from)
+        call(|error| unsafe { (self.functions.session_prompt)(self.session, text.as_ptr(), text.len(), blend, error) })
+            .map_err(Error::from)
     }
 
     fn change(&mut self, change: &Change) -> Result<()> {

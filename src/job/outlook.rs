@@ -28,7 +28,10 @@ pub(super) fn outlook(settings: &Settings, reading: &Reading, prepared: Option<&
         let (w, h) = outline.geometry.model;
         line("generate", format!("{} at {w}x{h}, {}", prepared.bundle.name, generation.in_words(outline.live)));
         let out = &outline.output;
-        line("sink", format!("{}, {}x{} at {:.4} fps", settings.output, out.width, out.height, f64::from(out.frame_rate)));
+        line(
+            "sink",
+            format!("{}, {}x{} at {:.4} fps", settings.output, out.width, out.height, f64::from(out.frame_rate)),
+        );
         let memory = &prepared.memory;
         for (part, bytes) in memory.parts.iter().filter(|(_, bytes)| **bytes > 0) {
             line("memory", format!("{:>9}  {part}", bytes_in_words(*bytes)));

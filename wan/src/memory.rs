@@ -6,10 +6,10 @@ use std::process::Command;
 
 use tch::{Device, Kind};
 
+use crate::Result;
 use crate::dit::{DitConfig, PATCH};
 use crate::vae::VaeSize;
 use crate::weights::{Layout, Weights};
-use crate::Result;
 
 /// The size of a UMT5 encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,75 @@
+//! What the flags of repainting refuse, and what they say.
+
+use super::harness::{CLIP, Scratch, krea, run};
+use super::{Studio, tiny};
+
+fn refused(args: &[&str], code: i32, words: &[&str]) {
+    let scratch = Scratch::new();
+    let out = scratch.path("out.mp4");
+    run(krea([&["run"], args, &["-o", &out]].concat())).fails(code, words);
+    assert!(scratch.names().is_empty(), "{args:?} leaves {:?}", scratch.names());
+}
+
+#[test]
+fn what_cannot_be_repainted_is_refused_with_the_reason() {
+    refused(&[CLIP, "--prompt", "x", "--negative", "blurry"], 2, &["--negative", "guidance"]);
+    refused(&[CLIP, "--prompt", "x", "--bg", "transparent"], 2, &["transparent"]);
+    refused(&[CLIP, "--prompt", "x", "--blocks", "3"], 2, &["--blocks"]);
+    refused(&["--prompt", "x", "--region", "person"], 2, &["--region"]);
+    refused(&["--prompt", "x", "--remove-bg"], 2, &["input"]);
+    refused(&[CLIP, "--prompt", "x", "--gen-size", "100x50"], 2, &["--gen-size", "96x48"]);
+    refused(&[CLIP, "--prompt", "x", "--strength", "0"], 2, &["strength"]);
+    refused(&[CLIP, "--strength", "0.5"], 2, &["required"]);
+    refused(&[CLIP, "--prompt-file", "/nowhere/looks.txt"], 3, &["/nowhere/looks.txt"]);
+}
+
+#[test]
+fn a_model_that_is_not_here_ends_with_the_command_that_helps() {
+    let empty = Scratch::new();
+    let out = empty.path("x.mp4");
+    for offline in [&["--offline"][..], &[]] {
+        let args = [&["run", CLIP, "--prompt", "x", "--model", "krea-14b", "-o", &out], offline].concat();
+        let mut command = krea(args);
+        command.env("HF_HOME", empty.root()).env("KREA_MODELS_DIR", empty.root()).env("XDG_STATE_HOME", empty.root());
+        command.env("XDG_DATA_HOME", empty.root());
+        run(command).fails(4, &["krea models pull krea-14b"]);
+    }
+    refused(&[CLIP, "--prompt", "x", "--model", "/nowhere/model"], 4, &["/nowhere/model"]);
+    refused(&[CLIP, "--prompt", "x", "--model", "gpt"], 2, &["gpt", "krea-14b"]);
+}
+
+#[test]
+fn a_damaged_model_is_named() {
+    let scratch = Scratch::new();
+    let Some(model) = tiny::model("a_damaged_model_is_named", &scratch) else { return };
+    let dit = format!("{model}/dit.safetensors");
+    let bytes = std::fs::read(&dit).unwrap();
+    std::fs::write(&dit, &bytes[..bytes.len() / 2]).unwrap();
+    refused(&[CLIP, "--prompt", "x", "--model", &model], 4, &["dit.safetensors"]);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let Some(studio) = Studio::new("a_dry_run_says_what_would_be_done_and_does_nothing") else { return };
+    let out = studio.path("out.mp4");
+    let ran = studio.krea(&[CLIP, "--remove-bg", "--prompt", "x", "--dry-run", "-o", &out]).exits(0);
+    let plan = String::from_utf8(ran.stdout).unwrap();
+    for word in ["source", "640x480", "mask", "composite", "generate", "64x48", "transformer", "together", "sink"] {
+        assert!(plan.contains(word), "'{word}' is not in:\n{plan}");
+    }
+    assert!(!std::path::Path::new(&out).exists());
+}
+
+#[test]
+fn without_libtorch_or_the_plugin_it_says_what_to_install() {
+    let Some(studio) = Studio::new("without_libtorch_or_the_plugin_it_says_what_to_install") else { return };
+    let out = studio.path("out.mp4");
+    for (name, word) in [("KREA_LIBTORCH", "pip install torch"), ("KREA_WAN_PLUGIN", "cargo build")] {
+        let mut command = studio.command(&[CLIP, "--prompt", "x", "-o", &out]);
+        command.env(name, "/nowhere");
+        run(command).fails(5, &[word]);
+    }
+    let mut command = studio.command(&[CLIP, "--prompt", "x", "-o", &out, "--device", "cuda"]);
+    command.env("CUDA_VISIBLE_DEVICES", "");
+    run(command).fails(5, &["cuda"]);
+}
