@@ -19,6 +19,9 @@ _krea() {
             krea,completions)
                 cmd="krea__subcmd__completions"
                 ;;
+            krea,config)
+                cmd="krea__subcmd__config"
+                ;;
             krea,devices)
                 cmd="krea__subcmd__devices"
                 ;;
@@ -34,8 +37,29 @@ _krea() {
             krea,run)
                 cmd="krea__subcmd__run"
                 ;;
+            krea__subcmd__config,help)
+                cmd="krea__subcmd__config__subcmd__help"
+                ;;
+            krea__subcmd__config,path)
+                cmd="krea__subcmd__config__subcmd__path"
+                ;;
+            krea__subcmd__config,show)
+                cmd="krea__subcmd__config__subcmd__show"
+                ;;
+            krea__subcmd__config__subcmd__help,help)
+                cmd="krea__subcmd__config__subcmd__help__subcmd__help"
+                ;;
+            krea__subcmd__config__subcmd__help,path)
+                cmd="krea__subcmd__config__subcmd__help__subcmd__path"
+                ;;
+            krea__subcmd__config__subcmd__help,show)
+                cmd="krea__subcmd__config__subcmd__help__subcmd__show"
+                ;;
             krea__subcmd__help,completions)
                 cmd="krea__subcmd__help__subcmd__completions"
+                ;;
+            krea__subcmd__help,config)
+                cmd="krea__subcmd__help__subcmd__config"
                 ;;
             krea__subcmd__help,devices)
                 cmd="krea__subcmd__help__subcmd__devices"
@@ -51,6 +75,12 @@ _krea() {
                 ;;
             krea__subcmd__help,run)
                 cmd="krea__subcmd__help__subcmd__run"
+                ;;
+            krea__subcmd__help__subcmd__config,path)
+                cmd="krea__subcmd__help__subcmd__config__subcmd__path"
+                ;;
+            krea__subcmd__help__subcmd__config,show)
+                cmd="krea__subcmd__help__subcmd__config__subcmd__show"
                 ;;
             krea__subcmd__help__subcmd__models,import)
                 cmd="krea__subcmd__help__subcmd__models__subcmd__import"
@@ -119,7 +149,7 @@ _krea() {
 
     case "${cmd}" in
         krea)
-            opts="-h -V --help --version run devices models completions man help"
+            opts="-h -V --help --version run devices models config completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -146,6 +176,104 @@ _krea() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        krea__subcmd__config)
+            opts="-h -V --help --version show path help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__config__subcmd__help)
+            opts="show path help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__config__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__config__subcmd__help__subcmd__path)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__config__subcmd__help__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__config__subcmd__path)
+            opts="-h -V --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__config__subcmd__show)
+            opts="-h -V --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         krea__subcmd__devices)
             opts="-h -V --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -161,7 +289,7 @@ _krea() {
             return 0
             ;;
         krea__subcmd__help)
-            opts="run devices models completions man help"
+            opts="run devices models config completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -177,6 +305,48 @@ _krea() {
         krea__subcmd__help__subcmd__completions)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__help__subcmd__config)
+            opts="show path"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__help__subcmd__config__subcmd__path)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__help__subcmd__config__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -6,6 +6,7 @@ mod address;
 pub mod cli;
 pub mod colour;
 pub mod composite;
+pub mod config;
 pub mod console;
 pub mod error;
 mod ffmpeg_log;
