@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod devices;
+mod doctor;
 mod models;
 mod run;
 
@@ -35,6 +36,7 @@ Examples:
   krea run talk.mp4 --remove-bg -o talk-green.mp4
   krea run me.jpg --remove-bg --bg transparent -o me.png
   krea models pull yolov8n-seg
+  krea doctor
   krea completions bash > ~/.local/share/bash-completion/completions/krea
 
 Exit codes:
@@ -55,6 +57,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Models(models::ModelsArgs),
     Config(config::ConfigArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -84,6 +87,7 @@ impl Cli {
             Command::Devices(args) => args.run(),
             Command::Models(args) => args.run(),
             Command::Config(args) => args.run(),
+            Command::Doctor(args) => args.run(),
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),
         }
