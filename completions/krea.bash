@@ -25,6 +25,9 @@ _krea() {
             krea,devices)
                 cmd="krea__subcmd__devices"
                 ;;
+            krea,doctor)
+                cmd="krea__subcmd__doctor"
+                ;;
             krea,help)
                 cmd="krea__subcmd__help"
                 ;;
@@ -63,6 +66,9 @@ _krea() {
                 ;;
             krea__subcmd__help,devices)
                 cmd="krea__subcmd__help__subcmd__devices"
+                ;;
+            krea__subcmd__help,doctor)
+                cmd="krea__subcmd__help__subcmd__doctor"
                 ;;
             krea__subcmd__help,help)
                 cmd="krea__subcmd__help__subcmd__help"
@@ -149,7 +155,7 @@ _krea() {
 
     case "${cmd}" in
         krea)
-            opts="-h -V --help --version run devices models config completions man help"
+            opts="-h -V --help --version run devices models config doctor completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -288,8 +294,30 @@ _krea() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        krea__subcmd__doctor)
+            opts="-h -V --json --deadline --check --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --check)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         krea__subcmd__help)
-            opts="run devices models config completions man help"
+            opts="run devices models config doctor completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -359,6 +387,20 @@ _krea() {
             return 0
             ;;
         krea__subcmd__help__subcmd__devices)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        krea__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -85,16 +85,16 @@ impl Console {
     }
 }
 
-/// What is told before a console is started.
-pub fn before(messages: &Messages, tell: impl FnOnce()) -> Result<()> {
-    tracing::subscriber::with_default(Console::default().subscriber(messages)?, tell);
-    Ok(())
-}
-
 /// Prints the error that ends the program.
 pub fn complain(error: &Error) {
     // Nothing is left to be done when even stderr is closed.
     let _ = writeln!(io::stderr().lock(), "krea: error: {error}");
+}
+
+/// What is told before a console is started.
+pub fn before(messages: &Messages, tell: impl FnOnce()) -> Result<()> {
+    tracing::subscriber::with_default(Console::default().subscriber(messages)?, tell);
+    Ok(())
 }
 
 /// `--color`, then the conventions NO_COLOR, CLICOLOR_FORCE and TERM=dumb.

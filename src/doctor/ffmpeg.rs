@@ -159,7 +159,7 @@ fn hardware(finding: &mut Finding) {
             format!("no hardware for video answers (built for {known})"),
             "Decoding and encoding work on the CPU; for a GPU, install its driver",
         ),
-        (true, true) => finding.absent("built without any hardware for video", ""),
+        (true, true) => finding.absent("built without hardware for video", "Decoding and encoding work on the CPU"),
     }
     finding.fact("hardware", open);
     finding.fact("hardware_that_does_not_answer", closed);

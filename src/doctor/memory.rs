@@ -26,7 +26,7 @@ pub(super) fn look() -> Finding {
 fn memory(finding: &mut Finding) {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let (Some(total), Some(free)) = (field(&info, "MemTotal:"), field(&info, "MemAvailable:")) else {
-        finding.absent("free memory is not known on this system", "");
+        finding.absent("free memory is not known on this system", "Look at it with the tools of the system");
         return;
     };
     // A container may take less than the machine has.
