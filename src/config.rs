@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command};
 
 use crate::error::{Error, Result};
@@ -150,11 +150,33 @@ pub fn parse(command: &Command, words: Vec<OsString>) -> Result<Parsed, Refused>
     let flags = Flags::of(command);
     let config = read(&flags).map_err(Refused::Set)?;
     let present = matches.subcommand_matches(COMMAND).map(|m| flags.typed(m)).unwrap_or_default();
-    let settings = config.beside(present, &flags);
+    let settings = meaningful(command, &words, config.beside(present, &flags));
     let full = command.clone().mut_subcommand(COMMAND, |run| alone(run, true));
     match full.try_get_matches_from(joined(&words, &settings)) {
         Ok(matches) => Ok(Parsed { matches, settings, files: config.files }),
         Err(error) => Err(blamed(&error, &settings).map_or(Refused::Typed(error), Refused::Set)),
+    }
+}
+
+/// Leaves out what only means something beside a flag that nobody has given: `strength = 0.5` is no request to repaint.
+fn meaningful(command: &Command, words: &[OsString], mut settings: Vec<Setting>) -> Vec<Setting> {
+    let lenient = command.clone().mut_subcommand(COMMAND, |run| alone(run, false));
+    let lacking = |words| match lenient.clone().try_get_matches_from(words) {
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => named(&error, ContextKind::InvalidArg),
+        _ => Vec::new(),
+    };
+    loop {
+        let lacks = lacking(joined(words, &settings));
+        // What a setting lacks by itself is what it requires.
+        let start = [command.get_name().into(), COMMAND.into()];
+        let idle = |s: &Setting| {
+            !lacks.is_empty() && lacking(joined(&start, std::slice::from_ref(s))).iter().any(|l| lacks.contains(l))
+        };
+        let before = settings.len();
+        settings.retain(|setting| !idle(setting));
+        if settings.len() == before {
+            return settings;
+        }
     }
 }
 
@@ -166,6 +188,8 @@ pub fn without_flags(command: &Command) -> Result<(Flags, Vec<Setting>)> {
     let lenient = command.clone().mut_subcommand(COMMAND, |run| alone(run, false));
     match lenient.try_get_matches_from(words) {
         Ok(_) => Ok((flags, settings)),
+        // That is asked when something is typed.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok((flags, settings)),
         Err(error) => Err(blamed(&error, &settings).unwrap_or_else(|| Error::Usage(message(&error)))),
     }
 }
@@ -192,20 +216,22 @@ fn joined(words: &[OsString], settings: &[Setting]) -> Vec<OsString> {
 
 /// The error in terms of where the value stands, if it was not typed.
 fn blamed(error: &clap::Error, settings: &[Setting]) -> Option<Error> {
-    let named: Vec<&str> = [ContextKind::InvalidArg, ContextKind::PriorArg]
-        .into_iter()
-        .flat_map(|kind| match error.get(kind) {
-            Some(ContextValue::String(text)) => vec![text.as_str()],
-            Some(ContextValue::Strings(texts)) => texts.iter().map(String::as_str).collect(),
-            _ => Vec::new(),
-        })
-        .collect();
+    let named = [ContextKind::InvalidArg, ContextKind::PriorArg].map(|kind| named(error, kind)).concat();
     // clap writes an argument as `--name <VALUE>` or `--name[=VALUE]`.
     let long = |text: &str| text.split([' ', '=', '[']).next().map(str::to_owned);
     let guilty: Vec<&Setting> =
         settings.iter().filter(|s| named.iter().any(|n| long(n) == Some(format!("--{}", s.name)))).collect();
     let places: Vec<String> = guilty.iter().map(|s| format!("{}: {}", s.origin, s.name)).collect();
     (!guilty.is_empty()).then(|| Error::Usage(format!("{}: {}", places.join(", "), message(error))))
+}
+
+/// The arguments that an error is about.
+fn named(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
 }
 
 /// What clap says, in one line, without its advice.
@@ -240,3 +266,6 @@ fn setting(flag: &Flag, given: flags::Given, origin: Origin) -> Result<Setting> 
         Err(why) => Err(Error::Usage(format!("{origin}: {}: {why}", flag.name))),
     }
 }
+
+#[cfg(test)]
+mod tests;

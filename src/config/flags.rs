@@ -1,5 +1,6 @@
 //! What can be set: every flag of `krea run`, whatever there is by the time.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Switch,
+    /// With the value true or false, or without.
+    Truth,
     /// As often as it is typed.
     Count,
     One,
@@ -115,8 +118,8 @@ impl Flags {
             let Some(value) = var(&flag.variable).filter(|v| !v.is_empty()) else { continue };
             let origin = Origin::Environment(flag.variable.clone());
             let given = match (flag.kind, truth(&value)) {
-                (Kind::Switch | Kind::Maybe, Some(on)) => Given::Bool(on),
-                (Kind::Switch, None) if value == "1" || value == "0" => Given::Bool(value == "1"),
+                (Kind::Switch | Kind::Truth | Kind::Maybe, Some(on)) => Given::Bool(on),
+                (Kind::Switch | Kind::Truth, None) if value == "1" || value == "0" => Given::Bool(value == "1"),
                 _ => Given::One(value),
             };
             settings.push(setting(flag, given, origin)?);
@@ -144,6 +147,7 @@ impl Flag {
             ArgAction::SetTrue | ArgAction::SetFalse => Kind::Switch,
             ArgAction::Count => Kind::Count,
             ArgAction::Append => Kind::Many,
+            ArgAction::Set if arg.get_value_parser().type_id() == TypeId::of::<bool>() => Kind::Truth,
             ArgAction::Set if optional => Kind::Maybe,
             ArgAction::Set => Kind::One,
             _ => return None,
@@ -165,7 +169,8 @@ impl Flag {
         };
         match (self.kind, given) {
             (Kind::Switch | Kind::Maybe, Given::Bool(on)) => Ok(if *on { vec![bare()] } else { Vec::new() }),
-            (Kind::Switch, _) => Err("true or false is expected".to_owned()),
+            (Kind::Truth, Given::Bool(on)) => Ok(vec![with(&on.to_string().into())]),
+            (Kind::Switch | Kind::Truth, _) => Err("true or false is expected".to_owned()),
             (Kind::Count, Given::One(word)) => match word.to_str().and_then(|w| w.parse::<u8>().ok()) {
                 Some(times) => Ok(vec![bare(); times.into()]),
                 None => Err("a small number is expected".to_owned()),
