@@ -36,6 +36,14 @@ pub struct Console {
 impl Console {
     /// Starts logging. A process has one console; a second one in the same process keeps the first one's settings.
     pub fn start(messages: &Messages) -> Result<Self> {
+        let console = Self::default();
+        // Fails only when a test runs several jobs in one process.
+        let _ = tracing::subscriber::set_global_default(console.subscriber(messages)?);
+        crate::ffmpeg_log::route();
+        Ok(console)
+    }
+
+    fn subscriber(&self, messages: &Messages) -> Result<impl Subscriber + Send + Sync + 'static> {
         let level = match (messages.quiet, messages.verbose) {
             (true, _) => "error",
             (_, 0) => "info",
@@ -54,17 +62,12 @@ impl Console {
         let filter = EnvFilter::try_new(&filter).map_err(|e| {
             Error::Usage(format!("--log-level {}: {e}", messages.filter.as_deref().unwrap_or_default()))
         })?;
-        let console = Self::default();
-        let subscriber = tracing_subscriber::fmt()
+        Ok(tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(wants_color(messages.color))
-            .with_writer(console.clone())
+            .with_writer(self.clone())
             .event_format(Line)
-            .finish();
-        // Fails only when a test runs several jobs in one process.
-        let _ = tracing::subscriber::set_global_default(subscriber);
-        crate::ffmpeg_log::route();
-        Ok(console)
+            .finish())
     }
 
     /// From now on messages appear above this bar.
@@ -96,6 +99,12 @@ pub fn print(text: &[u8]) -> Result<Exit> {
 pub fn complain(error: &Error) {
     // Nothing is left to be done when even stderr is closed.
     let _ = writeln!(io::stderr().lock(), "krea: error: {error}");
+}
+
+/// What is told before a console is started.
+pub fn before(messages: &Messages, tell: impl FnOnce()) -> Result<()> {
+    tracing::subscriber::with_default(Console::default().subscriber(messages)?, tell);
+    Ok(())
 }
 
 /// `--color`, then the conventions NO_COLOR, CLICOLOR_FORCE and TERM=dumb.

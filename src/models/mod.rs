@@ -21,7 +21,7 @@ mod tensors;
 mod transfer;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use bundle::{Bundle, Offer};
 pub use environment::Environment;
@@ -29,6 +29,7 @@ pub use manifest::Manifest;
 pub use part::Part;
 pub use pull::Options;
 pub use retry::Retry;
+pub(crate) use space::free_bytes;
 pub use transfer::Transfer;
 pub use verify::Verdict;
 
@@ -130,6 +131,16 @@ impl Library {
         Ok(pulled.or_else(|| lock.find(lock::IMPORTED, &file.name)).cloned())
     }
 
+    /// The Hugging Face cache.
+    pub fn hub(&self) -> Option<&Path> {
+        self.environment.hub.as_deref()
+    }
+
+    /// The folder of plain files.
+    pub fn plain_folder(&self) -> Option<&Path> {
+        self.environment.models.as_deref()
+    }
+
     /// Where a plain file of this name would lie.
     fn plain(&self, file: &File) -> Option<PathBuf> {
         self.environment.models.as_ref().map(|folder| folder.join(&file.name))
@@ -149,7 +160,7 @@ fn whole(path: PathBuf, origin: Option<Origin>, locked: Option<&Entry>) -> State
 }
 
 /// An error of the file system, with what was being done to which path.
-fn disk(path: &std::path::Path, what: &str, error: &std::io::Error) -> Error {
+fn disk(path: &Path, what: &str, error: &std::io::Error) -> Error {
     Error::Output(format!("{}: {what}: {error}", path.display()))
 }
 

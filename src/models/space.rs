@@ -22,7 +22,7 @@ pub(super) fn check(folder: &Path, needed: u64) -> Result<()> {
 
 /// Bytes that this user may still write on the disk of `path`.
 #[cfg(unix)]
-pub(super) fn free_bytes(path: &Path) -> Result<u64> {
+pub(crate) fn free_bytes(path: &Path) -> Result<u64> {
     use std::os::unix::ffi::OsStrExt;
     let name = std::ffi::CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::Output(format!("{}: not a path", path.display())))?;
@@ -39,7 +39,7 @@ pub(super) fn free_bytes(path: &Path) -> Result<u64> {
 
 /// Unknown here: a full disk is then noticed when it is.
 #[cfg(not(unix))]
-pub(super) fn free_bytes(_path: &Path) -> Result<u64> {
+pub(crate) fn free_bytes(_path: &Path) -> Result<u64> {
     Ok(u64::MAX)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use super::torch::{TorchError, whole};
 use crate::error::{Error, Result};
 
 /// The oldest runtime that krea works with: 1.20, the `api-20` feature of `ort`.
@@ -140,6 +141,10 @@ struct ApiBase {
 
 /// Opens the file and asks it for its version; what is wrong is told in words that a user can act on.
 pub fn probe(file: &Path) -> Result<Library, String> {
+    // A bare name is for the system's loader to find.
+    if let Some(TorchError::Damaged { reason, .. }) = file.is_file().then(|| whole(file).err()).flatten() {
+        return Err(format!("is damaged: {reason}"));
+    }
     // SAFETY: loading runs the library's constructors. The user or the system placed the file; ONNX Runtime's
     // constructors only set up its own state.
     let library = unsafe { libloading::Library::new(file) }.map_err(|e| {

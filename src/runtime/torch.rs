@@ -181,7 +181,7 @@ fn version(home: &Path) -> Option<String> {
 
 /// Whether a shared library is all there. The loader maps what the headers promise, and a file that is cut short would
 /// end the whole process when a missing page is touched.
-fn whole(file: &Path) -> Result<()> {
+pub(super) fn whole(file: &Path) -> Result<()> {
     let damaged = |reason: &str| TorchError::Damaged { file: file.to_path_buf(), reason: reason.to_owned() };
     let mut opened = File::open(file).map_err(|error| damaged(&error.to_string()))?;
     let length = opened.metadata().map_err(|error| damaged(&error.to_string()))?.len();

@@ -41,6 +41,8 @@ pub(crate) fn cleaned<'a>(program: &str, args: impl IntoIterator<Item = &'a str>
         }
     }
     command.args(args).stdin(Stdio::null());
+    // Nor of the files in which they keep them.
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
     command
 }
 
