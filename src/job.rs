@@ -1,5 +1,7 @@
 //! One run: opens what the settings name, joins it into a pipeline, and reports.
 
+mod watched;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +16,12 @@ use crate::frame::Frame;
 use crate::mask::{self, MaskStage};
 use crate::pipeline::Sink;
 use crate::pipeline::{Control, Flow, Meter, Pipeline, Source, Stage};
-use crate::progress::{Count, Kind, Progress};
+use crate::progress::{Kind, Progress};
 use crate::report::{MaskReport, Report};
 use crate::runtime::onnx::Search;
 use crate::settings::{Backing, Settings};
 use crate::signals::{self, Stopped};
-use crate::sink::preview::{self, Preview, Tap, Window};
+use crate::sink::preview::{self, Preview, Tap, Told, Window};
 use crate::sink::{self, Destination, FileSink, Paced, Plan, Tee};
 use crate::source::{Backdrop, Connection, Damage, Options, Place, Target};
 use crate::stream::{Extras, VideoInfo};
@@ -101,7 +103,7 @@ impl Job {
             let places = mask::find::Places::from_env();
             let search = Search::of_this_machine();
             // Frames in a row, masked side by side, come faster but later.
-            let low_latency = flow(settings) == Flow::Latest;
+            let low_latency = settings.is_live();
             let wanted = mask::Settings { low_latency, ..settings.mask.clone() };
             let stage = MaskStage::open(&wanted, &places, &search, (info.width, info.height))?;
             if let Some(notice) = stage.notice() {
@@ -151,12 +153,10 @@ impl Job {
         let setup = begun.elapsed();
         let kind = if settings.messages.quiet { Kind::None } else { Kind::for_stderr() };
         let kind = settings.progress.unwrap_or(kind);
-        let mut counts = counts(mask.as_ref().map(|(_, stats)| stats), &damage);
-        for lost in lost {
-            counts.push(("lost by the stream", Box::new(move || lost.load(Ordering::Relaxed))));
-        }
-        let mut progress = Progress::new(kind, info.frames, counts, settings.watchdog, console);
-        let pipeline = Pipeline { source, stages, sink, flow: flow(settings), control };
+        let watched = watched::watched(mask.as_ref().map(|(_, stats)| stats.clone()), &damage, lost);
+        let mut progress = Progress::new(kind, info.frames, watched, settings.watchdog, console);
+        let pipeline =
+            Pipeline { source, stages, sink, flow: flow(settings), max_age: settings.max_latency, control };
         let start = Instant::now();
         let mut meters: Vec<Arc<Meter>> = Vec::new();
         let pause = if window.is_some() { preview::PUMP } else { Duration::from_millis(50) };
@@ -166,8 +166,12 @@ impl Job {
             }
             progress.tick(now);
             if let (Some(window), Some(sink)) = (&mut window, now.last()) {
-                let dropped = now.iter().map(|m| m.dropped.load(Ordering::Relaxed)).sum();
-                window.pump(sink.frames.load(Ordering::Relaxed), dropped);
+                window.pump(|| Told {
+                    frames: sink.frames.load(Ordering::Relaxed),
+                    dropped: now.iter().map(|m| m.lost()).sum(),
+                    latency: sink.latency.counts(),
+                    notes: progress.faults(),
+                });
             }
         });
         if let (Some(window), true, Ok(())) = (&mut window, still, &result) {
@@ -266,18 +270,6 @@ fn join_sinks(
     Ok((sink, lost))
 }
 
-fn counts(mask: Option<&Arc<mask::Stats>>, damage: &Arc<Damage>) -> Vec<Count> {
-    let mut counts: Vec<Count> = Vec::new();
-    if let Some(stats) = mask {
-        let stats = stats.clone();
-        counts.push(("held", Box::new(move || stats.held.load(Ordering::Relaxed))));
-    }
-    let (packets, joined) = (damage.clone(), damage.clone());
-    counts.push(("damaged", Box::new(move || packets.packets.load(Ordering::Relaxed))));
-    counts.push(("reconnects", Box::new(move || joined.reconnects.load(Ordering::Relaxed))));
-    counts
-}
-
 fn background(backing: &Backing, info: &VideoInfo, settings: &Settings, control: &Control) -> Result<Background> {
     Ok(match backing {
         Backing::Colour(colour) => Background::Colour(*colour),
@@ -302,9 +294,11 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
     }
 }
 
-/// What comes at its own pace is shown as it comes; but a file takes every frame, and the sender's buffers wait.
+/// What comes at its own pace is shown as it comes; but a file takes every frame, and the sender's buffers wait, unless
+/// latency was bounded.
 fn flow(settings: &Settings) -> Flow {
     match settings.output {
+        _ if settings.max_latency.is_some() => Flow::Latest,
         Destination::Stdout | Destination::Url(_) | Destination::Window if settings.input.has_own_pace() => {
             Flow::Latest
         }

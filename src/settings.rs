@@ -42,6 +42,8 @@ pub struct Settings {
     pub reconnect_timeout: Option<Duration>,
     pub max_pixels: u64,
     pub threads: usize,
+    /// Live frames that are older are dropped.
+    pub max_latency: Option<Duration>,
     /// `None` chooses by whether stderr is a terminal.
     pub progress: Option<progress::Kind>,
     pub messages: Messages,
@@ -70,6 +72,11 @@ impl Backing {
 pub struct Smooth(pub Option<f32>);
 
 impl Settings {
+    /// What comes does not wait.
+    pub(crate) fn is_live(&self) -> bool {
+        self.input.has_own_pace() || self.max_latency.is_some()
+    }
+
     /// Says what cannot work before anything is opened.
     pub(crate) fn checked(mut self) -> Result<Self> {
         self.choices.alpha = self.backing == Some(Backing::Transparent);
@@ -82,6 +89,12 @@ impl Settings {
             return Err(Error::Usage(format!(
                 "-o {second}: of several outputs one may be a file; the others are streams (udp://, srt://, rtmp://, rtsp://)"
             )));
+        }
+        if self.max_latency.is_some() && !self.input.has_own_pace() && self.input != Place::Stdin {
+            return Err(Error::Usage(
+                "--max-latency is for what comes live: a camera, a stream, standard input; every frame of a file is taken"
+                    .to_owned(),
+            ));
         }
         if self.max_pixels == 0 {
             return Err(Error::Usage("--max-pixels must be at least 1".to_owned()));

@@ -85,7 +85,7 @@ fn composite(picture: Video, mask: Mask, colour: Rgb, despill: bool) -> Video {
     let time = Time { pts: 0, duration: 1, base: ffmpeg::Rational(1, 25) };
     let mut out = None;
     CompositeStage::new(Background::Colour(colour), despill)
-        .push(Frame { picture, index: 0, time, mask: Some(mask), before: None }, &mut |f| {
+        .push(Frame { mask: Some(mask), ..Frame::new(picture, 0, time) }, &mut |f| {
             out = Some(f.picture);
             Ok(())
         })

@@ -77,7 +77,7 @@ fn frame(picture: Video, alpha: impl Fn(usize, usize) -> u8) -> Frame {
         *a = alpha(i % width, i / width);
     }
     let time = Time { pts: 7, duration: 1, base: ffmpeg::Rational(1, 25) };
-    Frame { picture, index: 7, time, mask: Some(Mask { width, height, alpha: mask }), before: None }
+    Frame { mask: Some(Mask { width, height, alpha: mask }), ..Frame::new(picture, 7, time) }
 }
 
 fn push(stage: &mut CompositeStage, frame: Frame) -> Frame {

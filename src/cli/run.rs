@@ -107,7 +107,13 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "max_persons", help_heading = "Mask")]
     largest: bool,
 
-    /// When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop
+    /// Run the network on every N-th frame only; the masks of the others follow. auto does so in live runs, by as much as
+    /// the network is behind
+    #[arg(long, value_name = "auto|N", default_value = "auto", help_heading = "Mask")]
+    mask_every: crate::mask::Every,
+
+    /// When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop. A live
+    /// run goes on without the mask (hold passes frames as they are after 2 seconds) until the network is back
     #[arg(long, value_name = "WHAT", default_value = "hold", help_heading = "Mask")]
     on_mask_error: OnMaskError,
 
@@ -166,6 +172,15 @@ pub struct RunArgs {
     /// End when a live stream has not come back for so long; without it it is waited for as long as it takes
     #[arg(long, value_name = "TIME", value_parser = parse::span, help_heading = "Input")]
     reconnect_timeout: Option<Duration>,
+
+    /// End with an error when the network fails in a live run, instead of going on without it
+    #[arg(long, help_heading = "Live")]
+    strict: bool,
+
+    /// Drop live frames that are older than so many milliseconds, counted from their arrival, before they are masked,
+    /// generated or shown
+    #[arg(long, value_name = "MS", value_parser = parse::milliseconds, help_heading = "Live")]
+    max_latency: Option<Duration>,
 
     /// Refuse pictures with more pixels than this
     #[arg(long, value_name = "N", default_value_t = 16384 * 8192, help_heading = "Input")]
@@ -260,6 +275,7 @@ impl RunArgs {
                 device: self.device,
                 threads: settings::threads(self.threads),
                 low_latency: false,
+                every: self.mask_every,
                 smooth: match self.smooth {
                     None => crate::mask::Settings::default().smooth,
                     Some(settings::Smooth(strength)) => strength,
@@ -270,6 +286,7 @@ impl RunArgs {
                 max_persons: self.max_persons,
                 largest: self.largest,
                 on_error: match self.on_mask_error {
+                    _ if self.strict => crate::mask::OnError::Stop,
                     OnMaskError::Hold => crate::mask::OnError::Hold,
                     OnMaskError::Pass => crate::mask::OnError::Pass,
                     OnMaskError::Green => crate::mask::OnError::Green,
@@ -298,6 +315,7 @@ impl RunArgs {
             timeout: self.timeout,
             reconnect_timeout: self.reconnect_timeout,
             max_pixels: self.max_pixels,
+            max_latency: self.max_latency,
             threads: settings::threads(self.threads),
             progress: self.progress.kind(),
             messages: crate::console::Messages {

@@ -8,7 +8,7 @@ use crate::frame::Time;
 
 fn frame(index: u64) -> Frame {
     let time = Time { pts: index as i64, duration: 1, base: Rational(1, 30) };
-    Frame { picture: Video::empty(), index, time, mask: None, before: None }
+    Frame::new(Video::empty(), index, time)
 }
 
 /// Counts up to a number, or for ever.
@@ -76,6 +76,7 @@ fn pipeline(last: u64, stages: Vec<Box<dyn Stage>>, sink: impl Sink + 'static) -
         stages,
         sink: Box::new(sink),
         flow: Flow::Lossless,
+        max_age: None,
         control: Control::default(),
     }
 }

@@ -72,7 +72,7 @@ impl Branch {
             return;
         }
         let Ok(picture) = reference(&frame.picture) else { return };
-        let mut next = Frame { picture, index: frame.index, time: frame.time, mask: None, before: None };
+        let mut next = Frame::new(picture, frame.index, frame.time);
         loop {
             match queue.try_send(next) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return,

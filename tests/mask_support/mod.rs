@@ -64,7 +64,7 @@ pub fn rgb_picture(width: usize, height: usize, colour: impl Fn(usize, usize) ->
 
 pub fn frame(picture: Video, index: u64) -> Frame {
     let time = Time { pts: index as i64, duration: 1, base: ffmpeg_next::Rational(1, 30) };
-    Frame { picture, index, time, mask: None, before: None }
+    Frame::new(picture, index, time)
 }
 
 /// A grey picture file: width, height, samples.
