@@ -155,8 +155,7 @@ impl Job {
         let kind = settings.progress.unwrap_or(kind);
         let watched = watched::watched(mask.as_ref().map(|(_, stats)| stats.clone()), &damage, lost);
         let mut progress = Progress::new(kind, info.frames, watched, settings.watchdog, console);
-        let pipeline =
-            Pipeline { source, stages, sink, flow: flow(settings), max_age: settings.max_latency, control };
+        let pipeline = Pipeline { source, stages, sink, flow: flow(settings), max_age: settings.max_latency, control };
         let start = Instant::now();
         let mut meters: Vec<Arc<Meter>> = Vec::new();
         let pause = if window.is_some() { preview::PUMP } else { Duration::from_millis(50) };

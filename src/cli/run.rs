@@ -202,7 +202,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "LEVEL", env = "KREA_LOG", help_heading = "Messages")]
     log_level: Option<String>,
 
-    /// How progress is shown on standard error; auto is a bar on a terminal, else a line now and then
+    /// How progress is shown on standard error; auto is a bar on a terminal, else a line now and then. json is an object a
+    /// line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of
+    /// a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage);
+    /// dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses,
+    /// mask_lost, damaged, reconnects. The last one, of event end, is about the whole run
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Messages")]
     progress: ProgressKind,
 

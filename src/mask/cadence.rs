@@ -95,7 +95,11 @@ impl Cadence {
             () if shorter && now - self.changed >= PATIENCE => self.every - 1,
             () => return,
         };
-        tracing::debug!("masking every {next}. frame: a mask takes {:.0} ms, a frame {:.0} ms", cost * 1e3, interval * 1e3);
+        tracing::debug!(
+            "masking every {next}. frame: a mask takes {:.0} ms, a frame {:.0} ms",
+            cost * 1e3,
+            interval * 1e3
+        );
         (self.every, self.changed) = (next, now);
     }
 }

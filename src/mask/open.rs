@@ -86,8 +86,7 @@ impl MaskStage {
         if let Some(network) = alone {
             let (chosen, settings) = (chosen.clone(), settings.clone());
             let every = settings.every;
-            let reopen =
-                move || Ok(open_network(&runtime, chosen.model(), device, own_threads, &settings)?.network);
+            let reopen = move || Ok(open_network(&runtime, chosen.model(), device, own_threads, &settings)?.network);
             stage.live = Some(Live::start(network, Box::new(reopen), every, stage.stats())?);
         }
         let times = if copies > 1 { format!(", {copies} at a time") } else { String::new() };

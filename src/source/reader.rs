@@ -11,11 +11,11 @@ use ffmpeg::frame::Video;
 use ffmpeg::{Packet, Rational};
 use ffmpeg_next as ffmpeg;
 
+use super::Place;
 use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::goal::{goal, matrix_space, shown_size};
 use super::input::Input;
-use super::Place;
 use super::normalise::{Goal, Normaliser};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Time};
