@@ -29,15 +29,18 @@ impl Kind {
     }
 }
 
+/// Something to look at, and its name in the reports.
+pub type Named<T> = (&'static str, Box<dyn Fn() -> T + Send>);
+
 /// What is shown beside what the meters tell, each under its name in the reports.
 #[derive(Default)]
 pub struct Watched {
     /// Numbers that some stage counts.
-    pub counts: Vec<(&'static str, Box<dyn Fn() -> u64 + Send>)>,
+    pub counts: Vec<Named<u64>>,
     /// Nanoseconds that something has taken, and how often; the mean of the last interval is shown in milliseconds.
-    pub times: Vec<(&'static str, Box<dyn Fn() -> (u64, u64) + Send>)>,
+    pub times: Vec<Named<(u64, u64)>>,
     /// What may be out of order, and is true then.
-    pub faults: Vec<(&'static str, Box<dyn Fn() -> bool + Send>)>,
+    pub faults: Vec<Named<bool>>,
 }
 
 /// Watches the meters of a running pipeline.

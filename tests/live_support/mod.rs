@@ -41,7 +41,7 @@ impl Camera {
         let (log, end) = (sent.clone(), stop.clone());
         let thread = thread::spawn(move || {
             let Ok((mut peer, _)) = listener.accept() else { return };
-            if write!(peer, "YUV4MPEG2 W{WIDTH} H{HEIGHT} F{fps}:1 Ip A1:1 C420jpeg\n").is_err() {
+            if writeln!(peer, "YUV4MPEG2 W{WIDTH} H{HEIGHT} F{fps}:1 Ip A1:1 C420jpeg").is_err() {
                 return;
             }
             let start = Instant::now();
