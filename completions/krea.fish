@@ -61,6 +61,8 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l duration -d 'Take so m
 complete -c krea -n "__fish_krea_using_subcommand run" -l input-format -d 'Demuxer, by FFmpeg\'s name, when the content does not tell' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l timeout -d 'Give a connection up after so long without data' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l reconnect-timeout -d 'End when a live stream has not come back for so long; without it it is waited for as long as it takes' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l control -d 'Take commands from a Unix socket that is made here, for the user alone: one JSON object a line, with a line of JSON in answer: {"background": "blur"}, {"pause": true}, {"status": true}, {"quit": true}, {"prompt": "...", "blend": 2}, {"strength": 0.5}, {"seed": 7}, {"reset": true}. A live run takes them from its terminal too: /bg blur, /pause, /resume, /status, /quit; a line without a slash is a prompt' -r -F
+complete -c krea -n "__fish_krea_using_subcommand run" -l control-file -d 'Carry out the commands in this file, JSON or as typed, line by line, now and whenever it changes' -r -F
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-latency -d 'Drop live frames that are older than so many milliseconds, counted from their arrival, before they are masked, generated or shown' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-pixels -d 'Refuse pictures with more pixels than this' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l threads -d 'Threads for decoding, masks and encoding each; 0 is one a core' -r

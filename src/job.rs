@@ -1,16 +1,18 @@
 //! One run: opens what the settings name, joins it into a pipeline, and reports.
 
+mod backgrounds;
 mod watched;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
 
-use crate::composite::{self, Background, CompositeStage};
+use crate::composite::CompositeStage;
 use crate::console::Console;
+use crate::control::{self, Desk};
 use crate::error::{Error, Exit, Result};
 use crate::frame::Frame;
 use crate::mask::{self, MaskStage};
@@ -19,12 +21,13 @@ use crate::pipeline::{Control, Flow, Meter, Pipeline, Source, Stage};
 use crate::progress::{Kind, Progress};
 use crate::report::{MaskReport, Report};
 use crate::runtime::onnx::Search;
-use crate::settings::{Backing, Settings};
+use crate::settings::Settings;
 use crate::signals::{self, Stopped};
 use crate::sink::preview::{self, Preview, Tap, Told, Window};
 use crate::sink::{self, Destination, FileSink, Paced, Plan, Tee};
-use crate::source::{Backdrop, Connection, Damage, Options, Place, Target};
+use crate::source::{Connection, Damage, Options, Place, Target};
 use crate::stream::{Extras, VideoInfo};
+use backgrounds::Wardrobe;
 
 /// Carries a run out and says how it ended.
 pub(crate) fn run(settings: Settings) -> Result<Exit> {
@@ -63,6 +66,10 @@ struct Job {
     still: bool,
     damage: Arc<Damage>,
     mask: Option<(String, Arc<mask::Stats>)>,
+    desk: Desk,
+    /// Where the desk reads how far the run is.
+    board: Arc<Mutex<serde_json::Value>>,
+    _ways: control::Open,
 }
 
 impl Job {
@@ -98,7 +105,7 @@ impl Job {
         let (window, preview) = open_window(settings, &info, control)?.unzip();
 
         let mut stages: Vec<Box<dyn Stage>> = Vec::new();
-        let mut mask = None;
+        let (mut mask, mut exchange) = (None, None);
         if let Some(backing) = &settings.backing {
             let places = mask::find::Places::from_env();
             let search = Search::of_this_machine();
@@ -111,10 +118,24 @@ impl Job {
             }
             mask = Some((stage.describe().to_owned(), stage.stats()));
             stages.push(Box::new(stage));
-            let background = background(backing, &info, settings, control)?;
-            let stage = Box::new(CompositeStage::new(background, settings.despill));
-            stages.push(if preview.is_some() { Box::new(Tap::new(stage)) } else { stage });
+            let options = backdrop_options(settings, control);
+            let background = backgrounds::open(backing, &info, options.clone(), 0.0)?;
+            let stage = CompositeStage::new(background, settings.despill);
+            let mut stage: Box<dyn Stage> = if settings.control.any() {
+                let (wardrobe, stage) = Wardrobe::new(stage, info.clone(), options, backing);
+                exchange = Some(wardrobe as Arc<dyn control::Backgrounds>);
+                Box::new(stage)
+            } else {
+                Box::new(stage)
+            };
+            if preview.is_some() {
+                stage = Box::new(Tap::new(stage));
+            }
+            stages.push(stage);
         }
+        let board = Arc::default();
+        let desk = Desk::new(control.clone(), None, exchange, Arc::clone(&board));
+        let ways = settings.control.open(&desk)?;
         let native = plan.working;
         let main = match settings.output {
             Destination::Window => None,
@@ -124,7 +145,7 @@ impl Job {
         let (sink, lost) = join_sinks(settings, main, preview, &info, native, control)?;
         let source: Box<dyn Source> =
             if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { reader };
-        Ok(Self { info, source, stages, sink, made, lost, window, still, damage, mask })
+        Ok(Self { info, source, stages, sink, made, lost, window, still, damage, mask, desk, board, _ways: ways })
     }
 
     /// The first line: what goes where, and which device really computes.
@@ -149,13 +170,15 @@ impl Job {
         console: &Console,
         begun: Instant,
     ) -> Result<Exit> {
-        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, .. } = self;
+        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, desk, board, _ways, .. } = self;
         let setup = begun.elapsed();
         let kind = if settings.messages.quiet { Kind::None } else { Kind::for_stderr() };
         let kind = settings.progress.unwrap_or(kind);
         let watched = watched::watched(mask.as_ref().map(|(_, stats)| stats.clone()), &damage, lost);
         let mut progress = Progress::new(kind, info.frames, watched, settings.watchdog, console);
-        let pipeline = Pipeline { source, stages, sink, flow: flow(settings), max_age: settings.max_latency, control };
+        progress.post_to(board);
+        let (flow, live, max_age) = (flow(settings), settings.is_live(), settings.max_latency);
+        let pipeline = Pipeline { source, stages, sink, flow, live, max_age, control };
         let start = Instant::now();
         let mut meters: Vec<Arc<Meter>> = Vec::new();
         let pause = if window.is_some() { preview::PUMP } else { Duration::from_millis(50) };
@@ -169,7 +192,7 @@ impl Job {
                     frames: sink.frames.load(Ordering::Relaxed),
                     dropped: now.iter().map(|m| m.lost()).sum(),
                     latency: sink.latency.counts(),
-                    notes: progress.faults(),
+                    notes: progress.faults().into_iter().chain(desk.prompt()).collect(),
                 });
             }
         });
@@ -269,18 +292,6 @@ fn join_sinks(
     Ok((sink, lost))
 }
 
-fn background(backing: &Backing, info: &VideoInfo, settings: &Settings, control: &Control) -> Result<Background> {
-    Ok(match backing {
-        Backing::Colour(colour) => Background::Colour(*colour),
-        Backing::Transparent => Background::Transparent,
-        Backing::Blur(radius) => Background::Blur(radius.unwrap_or(info.width as f32 / 40.0)),
-        Backing::File(path) => {
-            let options = backdrop_options(settings, control);
-            Background::Pictures(Box::new(Behind(Backdrop::open(path.clone(), options, info)?)))
-        }
-    })
-}
-
 fn backdrop_options(settings: &Settings, control: &Control) -> Options {
     Options {
         format: None,
@@ -302,15 +313,6 @@ fn flow(settings: &Settings) -> Flow {
             Flow::Latest
         }
         _ => Flow::Lossless,
-    }
-}
-
-/// Joins the source of a backdrop to the stage that shows it.
-struct Behind(Backdrop);
-
-impl composite::Backdrop for Behind {
-    fn at(&mut self, seconds: f64) -> Result<&ffmpeg::frame::Video> {
-        self.0.at(seconds)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod colour;
 pub mod composite;
 pub mod console;
+pub mod control;
 pub mod error;
 mod ffmpeg_log;
 pub mod frame;

@@ -76,6 +76,8 @@ pub struct Control {
     pub stop: Arc<AtomicBool>,
     /// Drop what is queued too.
     pub abandon: Arc<AtomicBool>,
+    /// Take no more frames for a while.
+    pub pause: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -86,6 +88,10 @@ impl Control {
     pub fn abandoned(&self) -> bool {
         self.abandon.load(Ordering::Relaxed)
     }
+
+    pub fn paused(&self) -> bool {
+        self.pause.load(Ordering::Relaxed) && !self.stopped()
+    }
 }
 
 /// The parts of a run before it is started.
@@ -94,6 +100,8 @@ pub struct Pipeline {
     pub stages: Vec<Box<dyn Stage>>,
     pub sink: Box<dyn Sink>,
     pub flow: Flow,
+    /// The source does not wait: what it gives during a pause is dropped.
+    pub live: bool,
     /// Frames of a live source that are older than this are dropped before the next stage takes them.
     pub max_age: Option<Duration>,
     pub control: Control,
@@ -118,7 +126,7 @@ impl Pipeline {
         let names = ["source"].into_iter().chain(self.stages.iter().map(|s| s.name())).chain(["sink"]);
         let meters: Vec<_> = names.map(|name| Arc::new(Meter::new(name, epoch))).collect();
         let shared = Shared { control: self.control, failure: Arc::default() };
-        let (flow, max_age) = (self.flow, self.max_age);
+        let (flow, live, max_age) = (self.flow, self.live, self.max_age);
         let (sink_meter, inner) = meters.split_last().expect("a pipeline has at least a source and a sink");
 
         thread::scope(|scope| {
@@ -137,7 +145,7 @@ impl Pipeline {
 
             let (mut source, s) = (self.source, shared.clone());
             let out = Outlet::new(flow, source_out, &upstream);
-            start(&inner[0], Box::new(move |m| drive_source(&mut *source, &s, m, &out)));
+            start(&inner[0], Box::new(move |m| drive_source(&mut *source, live, &s, m, &out)));
             for (mut stage, meter) in self.stages.into_iter().zip(&inner[1..]) {
                 let (out, next) = bounded(QUEUE.max(stage.burst()));
                 let out = Outlet::new(flow, out, &next);
@@ -246,9 +254,17 @@ impl Inlet {
     }
 }
 
-fn drive_source(source: &mut dyn Source, shared: &Shared, meter: &Meter, out: &Outlet) -> Result<()> {
+fn drive_source(source: &mut dyn Source, live: bool, shared: &Shared, meter: &Meter, out: &Outlet) -> Result<()> {
     while !shared.control.stopped() {
         let Some(frame) = meter.time(|| source.next())? else { break };
+        if live && shared.control.paused() {
+            meter.frames.fetch_add(1, Ordering::Relaxed);
+            meter.dropped.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        while shared.control.paused() {
+            thread::sleep(Duration::from_millis(10));
+        }
         out.send(frame, meter)?;
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! How far the job is: a bar, plain lines, JSON lines.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -49,12 +49,20 @@ pub struct Progress {
     total: Option<u64>,
     watched: Watched,
     last: Last,
+    board: Option<Board>,
     bar: Option<ProgressBar>,
     start: Instant,
     next: Instant,
     watchdog: Duration,
     /// The stage that was named last, so that it is named once.
     named: Option<(&'static str, u64)>,
+}
+
+/// Where others read how far the job is, as a JSON line tells it.
+struct Board {
+    shared: Arc<Mutex<Value>>,
+    last: Last,
+    next: Instant,
 }
 
 /// The counts at the last look, from which those of an interval follow.
@@ -116,7 +124,13 @@ impl Progress {
         let start = Instant::now();
         let next = start + Self::interval(kind);
         let last = Last::nothing(start, &watched);
-        Self { kind, total, watched, last, bar, start, next, watchdog, named: None }
+        Self { kind, total, watched, last, board: None, bar, start, next, watchdog, named: None }
+    }
+
+    /// Writes a line to `shared` once a second, whatever else is shown.
+    pub fn post_to(&mut self, shared: Arc<Mutex<Value>>) {
+        let last = Last::nothing(self.start, &self.watched);
+        self.board = Some(Board { shared, last, next: self.start });
     }
 
     fn interval(kind: Kind) -> Duration {
@@ -133,6 +147,14 @@ impl Progress {
         if now >= self.next {
             self.next = now + Self::interval(self.kind);
             self.show(meters, "progress");
+        }
+        if let Some(mut board) = self.board.take() {
+            if now >= board.next {
+                board.next = now + Duration::from_secs(1);
+                let line = serde_json::to_value(self.snapshot(meters, "status", &mut board.last)).unwrap_or_default();
+                *board.shared.lock().unwrap_or_else(PoisonError::into_inner) = line;
+            }
+            self.board = Some(board);
         }
         self.watch(meters);
     }
@@ -172,7 +194,9 @@ impl Progress {
     }
 
     fn show(&mut self, meters: &[Arc<Meter>], event: &'static str) {
-        let snapshot = self.snapshot(meters, event);
+        let mut last = std::mem::replace(&mut self.last, Last::nothing(self.start, &Watched::default()));
+        let snapshot = self.snapshot(meters, event, &mut last);
+        self.last = last;
         match self.kind {
             Kind::None => {}
             Kind::Json => {
@@ -195,7 +219,8 @@ impl Progress {
         }
     }
 
-    fn snapshot(&mut self, meters: &[Arc<Meter>], event: &'static str) -> Snapshot {
+    /// What has come since `last`, which becomes now.
+    fn snapshot(&self, meters: &[Arc<Meter>], event: &'static str, last: &mut Last) -> Snapshot {
         let of = |meter: Option<&Arc<Meter>>| meter.map_or(0, |m| m.frames.load(Ordering::Relaxed));
         let (read, frames) = (of(meters.first()), of(meters.last()));
         let now = Last {
@@ -208,18 +233,18 @@ impl Progress {
         let seconds = self.start.elapsed().as_secs_f64();
         let fps = frames as f64 / seconds.max(1e-9);
         let left = self.total.map(|t| t.saturating_sub(frames) as f64);
-        let passed = (now.at - self.last.at).as_secs_f64().max(1e-9);
-        let latency = now.latency.since(&self.last.latency);
+        let passed = (now.at - last.at).as_secs_f64().max(1e-9);
+        let latency = now.latency.since(&last.latency);
         let percentile = |part| latency.percentile(part).map(round);
         let named = |count: fn(&Meter) -> u64| meters.iter().map(|m| (m.name.to_owned(), count(m).into())).collect();
-        let spent = self.watched.times.iter().zip(now.times.iter().zip(&self.last.times));
+        let spent = self.watched.times.iter().zip(now.times.iter().zip(&last.times));
         let snapshot = Snapshot {
             event,
             frames,
             total: self.total,
             fps: round(fps),
-            fps_in: round((read - self.last.read) as f64 / passed),
-            fps_out: round((frames - self.last.written) as f64 / passed),
+            fps_in: round((read - last.read) as f64 / passed),
+            fps_out: round((frames - last.written) as f64 / passed),
             seconds: round(seconds),
             eta_seconds: left.filter(|_| frames > 0).map(|l| round(l / fps)),
             latency_ms: percentile(0.5).zip(percentile(0.95)).map(|(p50, p95)| Percentiles { p50, p95 }),
@@ -231,7 +256,7 @@ impl Progress {
             times: spent.map(|((name, _), (now, before))| ((*name).to_owned(), mean(*now, *before).into())).collect(),
             faults: self.watched.faults.iter().map(|(name, get)| ((*name).to_owned(), get().into())).collect(),
         };
-        self.last = now;
+        *last = now;
         snapshot
     }
 }

@@ -12,7 +12,7 @@ use crate::console::Messages;
 use crate::error::{Error, Result};
 use crate::sink::{Choices, Destination, Overwrite};
 use crate::source::Place;
-use crate::{mask, progress};
+use crate::{control, mask, progress};
 
 /// One run from an input to an output.
 pub struct Settings {
@@ -44,6 +44,8 @@ pub struct Settings {
     pub threads: usize,
     /// Live frames that are older are dropped.
     pub max_latency: Option<Duration>,
+    /// Which ways commands come in while it runs.
+    pub control: control::Ways,
     /// `None` chooses by whether stderr is a terminal.
     pub progress: Option<progress::Kind>,
     pub messages: Messages,
@@ -96,6 +98,8 @@ impl Settings {
                     .to_owned(),
             ));
         }
+        // Who converts a file types other things meanwhile.
+        self.control.terminal &= self.input != Place::Stdin && (self.is_live() || self.preview);
         if self.max_pixels == 0 {
             return Err(Error::Usage("--max-pixels must be at least 1".to_owned()));
         }

@@ -173,6 +173,17 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = parse::span, help_heading = "Input")]
     reconnect_timeout: Option<Duration>,
 
+    /// Take commands from a Unix socket that is made here, for the user alone: one JSON object a line, with a line of JSON
+    /// in answer: {"background": "blur"}, {"pause": true}, {"status": true}, {"quit": true}, {"prompt": "...", "blend": 2},
+    /// {"strength": 0.5}, {"seed": 7}, {"reset": true}. A live run takes them from its terminal too: /bg blur, /pause,
+    /// /resume, /status, /quit; a line without a slash is a prompt
+    #[arg(long, value_name = "PATH", help_heading = "Live")]
+    control: Option<PathBuf>,
+
+    /// Carry out the commands in this file, JSON or as typed, line by line, now and whenever it changes
+    #[arg(long, value_name = "FILE", help_heading = "Live")]
+    control_file: Option<PathBuf>,
+
     /// End with an error when the network fails in a live run, instead of going on without it
     #[arg(long, help_heading = "Live")]
     strict: bool,
@@ -320,6 +331,11 @@ impl RunArgs {
             reconnect_timeout: self.reconnect_timeout,
             max_pixels: self.max_pixels,
             max_latency: self.max_latency,
+            control: crate::control::Ways {
+                socket: self.control,
+                file: self.control_file,
+                terminal: crate::control::can_type(),
+            },
             threads: settings::threads(self.threads),
             progress: self.progress.kind(),
             messages: crate::console::Messages {

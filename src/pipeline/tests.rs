@@ -76,6 +76,7 @@ fn pipeline(last: u64, stages: Vec<Box<dyn Stage>>, sink: impl Sink + 'static) -
         stages,
         sink: Box::new(sink),
         flow: Flow::Lossless,
+        live: false,
         max_age: None,
         control: Control::default(),
     }
@@ -293,4 +294,25 @@ fn a_slow_sink_is_given_the_newest_frames_too() {
     let frames = &lock(&seen.0).0;
     assert_eq!(frames.len() as u64 + lost, 500);
     assert_eq!(frames.last(), Some(&499));
+}
+
+#[test]
+fn a_pause_stops_a_file_and_skips_what_is_live() {
+    for live in [false, true] {
+        let seen = Seen::default();
+        let mut run = pipeline(300, Vec::new(), seen.clone());
+        run.live = live;
+        let control = run.control.clone();
+        control.pause.store(true, Ordering::Relaxed);
+        let (mut lost, begun) = (0, Instant::now());
+        run.run(|m| {
+            lost = m[0].lost();
+            if !live && begun.elapsed() > Duration::from_millis(100) {
+                assert!(m[1].frames.load(Ordering::Relaxed) == 0 || !control.paused());
+                control.pause.store(false, Ordering::Relaxed);
+            }
+        })
+        .unwrap();
+        assert_eq!((lock(&seen.0).0.len(), lost), if live { (0, 300) } else { (300, 0) });
+    }
 }
