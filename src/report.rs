@@ -129,6 +129,7 @@ pub struct MaskReport {
     pub followed: u64,
     /// How often the network was lost in a live run.
     pub losses: u64,
+    pub inferences: u64,
     /// Mean time of one inference on its thread.
     pub milliseconds: f64,
 }
@@ -136,9 +137,10 @@ pub struct MaskReport {
 impl MaskReport {
     pub fn of(model: String, stats: &mask::Stats) -> Self {
         let (masked, held, empty) = (get(&stats.masked), get(&stats.held), get(&stats.empty));
-        let milliseconds = get(&stats.inference_nanoseconds) as f64 / 1e6 / get(&stats.inferences).max(1) as f64;
+        let inferences = get(&stats.inferences);
+        let milliseconds = get(&stats.inference_nanoseconds) as f64 / 1e6 / inferences.max(1) as f64;
         let (failed, followed, losses) = (get(&stats.failed), get(&stats.followed), get(&stats.losses));
-        Self { model, masked, held, empty, failed, followed, losses, milliseconds }
+        Self { model, masked, held, empty, failed, followed, losses, inferences, milliseconds }
     }
 }
 
