@@ -847,7 +847,7 @@ _krea() {
             return 0
             ;;
         krea__subcmd__run)
-            opts="-o -f -y -n -q -v -h -V --webcam --output --preview --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --timeout --reconnect-timeout --max-pixels --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
+            opts="-o -f -y -n -q -v -h -V --webcam --output --preview --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --mask-every --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --timeout --reconnect-timeout --control --control-file --strict --max-latency --max-pixels --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -905,6 +905,10 @@ _krea() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --mask-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --on-mask-error)
                     COMPREPLY=($(compgen -W "hold pass green stop" -- "${cur}"))
                     return 0
@@ -958,6 +962,18 @@ _krea() {
                     return 0
                     ;;
                 --reconnect-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-latency)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -46,7 +46,8 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l feather -d 'Soften the
 complete -c krea -n "__fish_krea_using_subcommand run" -l edge-shift -d 'Move the edge outwards by so many pixels, inwards if negative' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l threshold -d 'A hard edge: person is what is more likely than this, 0 to 1' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-persons -d 'Keep at most so many people, the surest first' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l on-mask-error -d 'When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop' -r -f -a "hold\t''
+complete -c krea -n "__fish_krea_using_subcommand run" -l mask-every -d 'Run the network on every N-th frame only; the masks of the others follow. auto does so in live runs, by as much as the network is behind' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l on-mask-error -d 'When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop. A live run goes on without the mask (hold passes frames as they are after 2 seconds) until the network is back' -r -f -a "hold\t''
 pass\t''
 green\t''
 stop\t''"
@@ -62,10 +63,13 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l duration -d 'Take so m
 complete -c krea -n "__fish_krea_using_subcommand run" -l input-format -d 'Demuxer, by FFmpeg\'s name, when the content does not tell' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l timeout -d 'Give a connection up after so long without data' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l reconnect-timeout -d 'End when a live stream has not come back for so long; without it it is waited for as long as it takes' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l control -d 'Take commands from a Unix socket that is made here, for the user alone: one JSON object a line, with a line of JSON in answer: {"background": "blur"}, {"pause": true}, {"status": true}, {"quit": true}, {"prompt": "...", "blend": 2}, {"strength": 0.5}, {"seed": 7}, {"reset": true}. A live run takes them from its terminal too: /bg blur, /pause, /resume, /status, /quit; a line without a slash is a prompt' -r -F
+complete -c krea -n "__fish_krea_using_subcommand run" -l control-file -d 'Carry out the commands in this file, JSON or as typed, line by line, now and whenever it changes' -r -F
+complete -c krea -n "__fish_krea_using_subcommand run" -l max-latency -d 'Drop live frames that are older than so many milliseconds, counted from their arrival, before they are masked, generated or shown' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-pixels -d 'Refuse pictures with more pixels than this' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l threads -d 'Threads for decoding, masks and encoding each; 0 is one a core' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l log-level -d 'error, warn, info, debug, trace, or a filter such as krea=info,ffmpeg=debug' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l progress -d 'How progress is shown on standard error; auto is a bar on a terminal, else a line now and then' -r -f -a "auto\t''
+complete -c krea -n "__fish_krea_using_subcommand run" -l progress -d 'How progress is shown on standard error; auto is a bar on a terminal, else a line now and then. json is an object a line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage); dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses, mask_lost, damaged, reconnects. The last one, of event end, is about the whole run' -r -f -a "auto\t''
 bar\t''
 plain\t''
 json\t''
@@ -81,6 +85,7 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l no-despill -d 'Keep th
 complete -c krea -n "__fish_krea_using_subcommand run" -l largest -d 'Keep only the largest person'
 complete -c krea -n "__fish_krea_using_subcommand run" -s y -l overwrite -d 'Overwrite the output if it exists'
 complete -c krea -n "__fish_krea_using_subcommand run" -s n -l no-overwrite -d 'Leave an output that exists, and end well'
+complete -c krea -n "__fish_krea_using_subcommand run" -l strict -d 'End with an error when the network fails in a live run, instead of going on without it'
 complete -c krea -n "__fish_krea_using_subcommand run" -s q -l quiet -d 'Only errors'
 complete -c krea -n "__fish_krea_using_subcommand run" -s v -l verbose -d 'More messages; -vv for even more'
 complete -c krea -n "__fish_krea_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'

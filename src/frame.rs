@@ -1,6 +1,7 @@
 //! What travels down the pipeline: a picture in pooled memory, its own time, perhaps its mask.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use ffmpeg::Rational;
 use ffmpeg::ffi;
@@ -17,6 +18,8 @@ pub struct Frame {
     /// Position among the frames that the source gave out, from 0.
     pub index: u64,
     pub time: Time,
+    /// When a live source got hold of it; `None` for what waits to be read, such as a file.
+    pub arrived: Option<Instant>,
     /// How much of each pixel is person. Absent until the mask stage has seen the frame.
     pub mask: Option<Mask>,
     /// The picture before its background was replaced, kept only where someone wants to see it.
@@ -26,9 +29,9 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame with nothing but its picture.
+    /// A frame as a source gives it.
     pub fn new(picture: Video, index: u64, time: Time) -> Self {
-        Self { picture, index, time, mask: None, before: None, kept: None }
+        Self { picture, index, time, arrived: None, mask: None, before: None, kept: None }
     }
 }
 

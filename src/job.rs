@@ -1,17 +1,21 @@
 //! One run: opens what the settings name, joins it into a pipeline, and reports.
 
+mod backgrounds;
 mod outlook;
 mod reading;
+mod watched;
+mod wheel;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
 
-use crate::composite::{self, Background, CompositeStage};
+use crate::composite::CompositeStage;
 use crate::console::{self, Console};
+use crate::control::{self, Desk};
 use crate::error::{Error, Exit, Result};
 use crate::frame::Frame;
 use crate::generate::{self, Prepared};
@@ -19,17 +23,19 @@ use crate::mask::{self, MaskStage};
 use crate::models::{Bundle, Transfer};
 use crate::pipeline::Sink;
 use crate::pipeline::{Control, Flow, Meter, Pipeline, Source, Stage};
-use crate::progress::{Count, Kind, Progress};
+use crate::progress::{Kind, Progress};
 use crate::report::{GenerationReport, MaskReport, Report};
 use crate::runtime::onnx::Search;
-use crate::settings::{Backing, Settings};
+use crate::settings::Settings;
 use crate::signals::{self, Stopped};
-use crate::sink::preview::{self, Preview, Tap, Window};
+use crate::sink::preview::{self, Preview, Tap, Told, Window};
 use crate::sink::{self, Destination, FileSink, Paced, Plan, Tee};
-use crate::source::{Backdrop, Damage, Options, Place};
+use crate::source::{Damage, Options, Place};
 use crate::stream::{Extras, VideoInfo};
+use backgrounds::Wardrobe;
 use outlook::outlook;
 use reading::Reading;
+use wheel::Wheel;
 
 /// Carries a run out and says how it ended.
 pub(crate) fn run(settings: Settings) -> Result<Exit> {
@@ -61,17 +67,12 @@ pub(crate) fn run(settings: Settings) -> Result<Exit> {
 fn bundle(settings: &Settings, console: &Console) -> Result<Option<Bundle>> {
     let Some(generation) = &settings.generation else { return Ok(None) };
     let mut transfer = Transfer::new(progress_kind(settings), console.clone());
-    generate::find(generation, is_live(settings), &mut transfer).map(Some)
+    generate::find(generation, settings.is_live(), &mut transfer).map(Some)
 }
 
 fn progress_kind(settings: &Settings) -> Kind {
     let usual = if settings.messages.quiet { Kind::None } else { Kind::for_stderr() };
     settings.progress.unwrap_or(usual)
-}
-
-/// Whether the frames come at their own pace and the newest are wanted most.
-fn is_live(settings: &Settings) -> bool {
-    flow(settings) == Flow::Latest
 }
 
 /// Everything opened, nothing started.
@@ -89,6 +90,10 @@ struct Job {
     damage: Arc<Damage>,
     mask: Option<(String, Arc<mask::Stats>)>,
     repainting: Option<Repainting>,
+    desk: Desk,
+    /// Where the desk reads how far the run is.
+    board: Arc<Mutex<serde_json::Value>>,
+    _ways: control::Open,
 }
 
 /// What opening a run leads to.
@@ -120,12 +125,12 @@ impl Job {
         let (window, preview) = open_window(settings, &shown, control)?.unzip();
 
         let mut stages: Vec<Box<dyn Stage>> = Vec::new();
-        let mut mask = None;
+        let (mut mask, mut exchange) = (None, None);
         if settings.needs_mask() {
             let places = mask::find::Places::from_env();
             let search = Search::of_this_machine();
             // Frames in a row, masked side by side, come faster but later.
-            let low_latency = flow(settings) == Flow::Latest;
+            let low_latency = settings.is_live();
             let wanted = mask::Settings { low_latency, ..settings.mask.clone() };
             let stage = MaskStage::open(&wanted, &places, &search, (info.width, info.height))?;
             if let Some(notice) = stage.notice() {
@@ -135,16 +140,32 @@ impl Job {
             stages.push(Box::new(stage));
         }
         if let Some(backing) = &settings.backing {
-            let background = background(backing, &info, settings, control)?;
-            let stage = Box::new(CompositeStage::new(background, settings.despill));
-            stages.push(if preview.is_some() { Box::new(Tap::new(stage)) } else { stage });
+            let options = backdrop_options(settings, control);
+            let background = backgrounds::open(backing, &info, options.clone(), 0.0)?;
+            let stage = CompositeStage::new(background, settings.despill);
+            let mut stage: Box<dyn Stage> = if settings.control.any() {
+                let (wardrobe, stage) = Wardrobe::new(stage, info.clone(), options, backing);
+                exchange = Some(wardrobe as Arc<dyn control::Backgrounds>);
+                Box::new(stage)
+            } else {
+                Box::new(stage)
+            };
+            if preview.is_some() {
+                stage = Box::new(Tap::new(stage));
+            }
+            stages.push(stage);
         }
-        let mut repainting = None;
+        let (mut repainting, mut steering) = (None, None);
         if let (Some(generation), Some(outline), Some(prepared)) = (&settings.generation, &outline, prepared) {
             let opened = prepared.open(generation, outline, preview.is_some(), control.clone())?;
             stages.extend(opened.stages);
             repainting = Some(Repainting { model: opened.description, stats: opened.stats });
+            steering = Some(Arc::new(Wheel(opened.steering)) as Arc<dyn control::Steering>);
         }
+        let board = Arc::default();
+        let desk = Desk::new(control.clone(), steering, exchange, Arc::clone(&board));
+        desk.begins_with(settings.generation.as_ref().map(|g| g.timeline.first().to_owned()));
+        let ways = settings.control.open(&desk)?;
         let native = plan.working;
         let main = match settings.output {
             Destination::Window => None,
@@ -164,6 +185,9 @@ impl Job {
             damage,
             mask,
             repainting,
+            desk,
+            board,
+            _ways: ways,
         })))
     }
 
@@ -190,15 +214,19 @@ impl Job {
         console: &Console,
         begun: Instant,
     ) -> Result<Exit> {
-        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, repainting, .. } = self;
+        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, .. } = self;
+        let (repainting, desk, board, _ways) = (self.repainting, self.desk, self.board, self._ways);
         let setup = begun.elapsed();
-        let kind = progress_kind(settings);
-        let mut counts = counts(mask.as_ref().map(|(_, stats)| stats), &damage);
-        for lost in lost {
-            counts.push(("lost by the stream", Box::new(move || lost.load(Ordering::Relaxed))));
-        }
-        let mut progress = Progress::new(kind, info.frames, counts, settings.watchdog, console);
-        let pipeline = Pipeline { source, stages, sink, flow: flow(settings), control };
+        let watched = watched::watched(
+            mask.as_ref().map(|(_, stats)| stats.clone()),
+            repainting.as_ref().map(|r| r.stats.clone()),
+            &damage,
+            lost,
+        );
+        let mut progress = Progress::new(progress_kind(settings), info.frames, watched, settings.watchdog, console);
+        progress.post_to(board);
+        let (flow, live, max_age) = (flow(settings), settings.is_live(), settings.max_latency);
+        let pipeline = Pipeline { source, stages, sink, flow, live, max_age, control };
         let start = Instant::now();
         let mut meters: Vec<Arc<Meter>> = Vec::new();
         let pause = if window.is_some() { preview::PUMP } else { Duration::from_millis(50) };
@@ -208,8 +236,12 @@ impl Job {
             }
             progress.tick(now);
             if let (Some(window), Some(sink)) = (&mut window, now.last()) {
-                let dropped = now.iter().map(|m| m.dropped.load(Ordering::Relaxed)).sum();
-                window.pump(sink.frames.load(Ordering::Relaxed), dropped);
+                window.pump(|| Told {
+                    frames: sink.frames.load(Ordering::Relaxed),
+                    dropped: now.iter().map(|m| m.lost()).sum(),
+                    latency: sink.latency.counts(),
+                    notes: progress.faults().into_iter().chain(desk.prompt()).collect(),
+                });
             }
         });
         if let (Some(window), true, Ok(())) = (&mut window, still, &result) {
@@ -314,30 +346,6 @@ fn join_sinks(
     Ok((sink, lost))
 }
 
-fn counts(mask: Option<&Arc<mask::Stats>>, damage: &Arc<Damage>) -> Vec<Count> {
-    let mut counts: Vec<Count> = Vec::new();
-    if let Some(stats) = mask {
-        let stats = stats.clone();
-        counts.push(("held", Box::new(move || stats.held.load(Ordering::Relaxed))));
-    }
-    let (packets, joined) = (damage.clone(), damage.clone());
-    counts.push(("damaged", Box::new(move || packets.packets.load(Ordering::Relaxed))));
-    counts.push(("reconnects", Box::new(move || joined.reconnects.load(Ordering::Relaxed))));
-    counts
-}
-
-fn background(backing: &Backing, info: &VideoInfo, settings: &Settings, control: &Control) -> Result<Background> {
-    Ok(match backing {
-        Backing::Colour(colour) => Background::Colour(*colour),
-        Backing::Transparent => Background::Transparent,
-        Backing::Blur(radius) => Background::Blur(radius.unwrap_or(info.width as f32 / 40.0)),
-        Backing::File(path) => {
-            let options = backdrop_options(settings, control);
-            Background::Pictures(Box::new(Behind(Backdrop::open(path.clone(), options, info)?)))
-        }
-    })
-}
-
 fn backdrop_options(settings: &Settings, control: &Control) -> Options {
     Options {
         format: None,
@@ -350,24 +358,17 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
     }
 }
 
-/// What comes at its own pace is shown as it comes; but a file takes every frame, and the sender's buffers wait.
+/// What comes at its own pace is shown as it comes; but a file takes every frame, and the sender's buffers wait, unless
+/// latency was bounded.
 fn flow(settings: &Settings) -> Flow {
     match settings.output {
+        _ if settings.max_latency.is_some() => Flow::Latest,
         Destination::Stdout | Destination::Url(_) | Destination::Window if settings.input.has_own_pace() => {
             Flow::Latest
         }
         // A model that is slower than the camera would fall behind for ever.
         _ if settings.generation.is_some() && settings.input.has_own_pace() => Flow::Latest,
         _ => Flow::Lossless,
-    }
-}
-
-/// Joins the source of a backdrop to the stage that shows it.
-struct Behind(Backdrop);
-
-impl composite::Backdrop for Behind {
-    fn at(&mut self, seconds: f64) -> Result<&ffmpeg::frame::Video> {
-        self.0.at(seconds)
     }
 }
 

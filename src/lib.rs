@@ -8,6 +8,7 @@ pub mod colour;
 pub mod composite;
 pub mod config;
 pub mod console;
+pub mod control;
 pub mod doctor;
 pub mod error;
 mod ffmpeg_log;

@@ -3,9 +3,12 @@
 //! A thread that ends for whatever reason closes its channels, so its neighbours end too; the first error is kept, and
 //! "the channel is closed" never takes its place. A stop is a normal end: the source stops giving, the rest drains.
 
+mod latency;
+mod meter;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +17,9 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::error::{Error, Result};
 use crate::frame::Frame;
+
+pub use latency::{Counts, Latency};
+pub use meter::Meter;
 
 /// Where frames come from.
 pub trait Source: Send {
@@ -34,6 +40,14 @@ pub trait Stage: Send {
     fn push(&mut self, frame: Frame, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()>;
     /// Called once at the end of input, and on a stop.
     fn finish(&mut self, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()>;
+    /// The most frames that one call emits. So many fit into the queue behind it, so that none pushes another one out.
+    fn burst(&self) -> usize {
+        1
+    }
+    /// What leaves this stage has cost so much that it is never dropped.
+    fn is_costly(&self) -> bool {
+        false
+    }
 }
 
 /// Where frames go to.
@@ -72,6 +86,8 @@ pub struct Control {
     pub stop: Arc<AtomicBool>,
     /// Drop what is queued too.
     pub abandon: Arc<AtomicBool>,
+    /// Take no more frames for a while.
+    pub pause: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -82,48 +98,9 @@ impl Control {
     pub fn abandoned(&self) -> bool {
         self.abandon.load(Ordering::Relaxed)
     }
-}
 
-/// What one thread is doing, readable from any other.
-pub struct Meter {
-    pub name: &'static str,
-    /// Frames that have left this stage.
-    pub frames: AtomicU64,
-    pub dropped: AtomicU64,
-    /// Nanoseconds spent inside the stage, waiting for neighbours not counted.
-    pub busy: AtomicU64,
-    /// Milliseconds since `epoch` at which the current call began; 0 when waiting.
-    since: AtomicUsize,
-    epoch: Instant,
-}
-
-impl Meter {
-    fn new(name: &'static str, epoch: Instant) -> Self {
-        Self {
-            name,
-            frames: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            busy: AtomicU64::new(0),
-            since: AtomicUsize::new(0),
-            epoch,
-        }
-    }
-
-    /// Runs `work` as this stage's own time.
-    fn time<T>(&self, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        self.since.store((start - self.epoch).as_millis() as usize + 1, Ordering::Relaxed);
-        let result = work();
-        self.since.store(0, Ordering::Relaxed);
-        self.busy.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        result
-    }
-
-    /// How long the stage has been inside one call.
-    pub fn stuck_for(&self) -> Option<Duration> {
-        let since = self.since.load(Ordering::Relaxed);
-        let now = self.epoch.elapsed().as_millis() as usize;
-        (since > 0).then(|| Duration::from_millis(now.saturating_sub(since - 1) as u64))
+    pub fn paused(&self) -> bool {
+        self.pause.load(Ordering::Relaxed) && !self.stopped()
     }
 }
 
@@ -133,6 +110,10 @@ pub struct Pipeline {
     pub stages: Vec<Box<dyn Stage>>,
     pub sink: Box<dyn Sink>,
     pub flow: Flow,
+    /// The source does not wait: what it gives during a pause is dropped.
+    pub live: bool,
+    /// Frames of a live source that are older than this are dropped before the next stage takes them.
+    pub max_age: Option<Duration>,
     pub control: Control,
 }
 
@@ -155,6 +136,7 @@ impl Pipeline {
         let names = ["source"].into_iter().chain(self.stages.iter().map(|s| s.name())).chain(["sink"]);
         let meters: Vec<_> = names.map(|name| Arc::new(Meter::new(name, epoch))).collect();
         let shared = Shared { control: self.control, failure: Arc::default() };
+        let (mut flow, live, mut max_age) = (self.flow, self.live, self.max_age);
         let (sink_meter, inner) = meters.split_last().expect("a pipeline has at least a source and a sink");
 
         thread::scope(|scope| {
@@ -174,15 +156,22 @@ impl Pipeline {
             };
 
             let (mut source, s) = (self.source, shared.clone());
-            let oldest = (self.flow == Flow::Latest).then(|| upstream.clone());
-            start(&inner[0], Box::new(move |m| drive_source(&mut *source, &s, m, &source_out, oldest.as_ref())));
+            let out = Outlet::new(flow, source_out, &upstream);
+            start(&inner[0], Box::new(move |m| drive_source(&mut *source, live, &s, m, &out)));
             for (mut stage, meter) in self.stages.into_iter().zip(&inner[1..]) {
-                let (out, next) = bounded(room());
-                let (s, input) = (shared.clone(), std::mem::replace(&mut upstream, next));
+                let input_age = max_age;
+                if stage.is_costly() {
+                    (flow, max_age) = (Flow::Lossless, None);
+                }
+                let (out, next) = bounded(room().max(stage.burst()));
+                let out = Outlet::new(flow, out, &next);
+                let (s, frames) = (shared.clone(), std::mem::replace(&mut upstream, next));
+                let input = Inlet { frames, max_age: input_age };
                 start(meter, Box::new(move |m| drive_stage(&mut *stage, &s, m, &input, &out)));
             }
             let (mut sink, s) = (self.sink, shared.clone());
-            start(sink_meter, Box::new(move |m| drive_sink(&mut *sink, &s, m, &upstream)));
+            let input = Inlet { frames: upstream, max_age };
+            start(sink_meter, Box::new(move |m| drive_sink(&mut *sink, &s, m, &input)));
 
             while threads.iter().any(|t| !t.is_finished()) {
                 tick(&meters);
@@ -223,57 +212,87 @@ impl Shared {
     }
 }
 
-/// Sends a frame on. With `oldest`, the reading end of the same channel, a full queue loses its oldest frame.
-fn send(frame: Frame, out: &Sender<Frame>, oldest: Option<&Receiver<Frame>>, meter: &Meter) -> Result<()> {
-    meter.frames.fetch_add(1, Ordering::Relaxed);
-    let Some(oldest) = oldest else {
-        return out.send(frame).map_err(|_| Error::Closed);
-    };
-    let mut frame = frame;
-    loop {
-        match out.try_send(frame) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Disconnected(_)) => return Err(Error::Closed),
-            Err(TrySendError::Full(back)) => {
-                frame = back;
-                if oldest.try_recv().is_ok() {
-                    meter.dropped.fetch_add(1, Ordering::Relaxed);
+/// The way out of a stage.
+struct Outlet {
+    frames: Sender<Frame>,
+    /// The reading end of the same channel, by which a full one loses its oldest frame; without it the sender waits.
+    oldest: Option<Receiver<Frame>>,
+}
+
+impl Outlet {
+    fn new(flow: Flow, frames: Sender<Frame>, other_end: &Receiver<Frame>) -> Self {
+        Self { frames, oldest: (flow == Flow::Latest).then(|| other_end.clone()) }
+    }
+
+    fn send(&self, frame: Frame, meter: &Meter) -> Result<()> {
+        meter.frames.fetch_add(1, Ordering::Relaxed);
+        let Some(oldest) = &self.oldest else {
+            return self.frames.send(frame).map_err(|_| Error::Closed);
+        };
+        let mut frame = frame;
+        loop {
+            match self.frames.try_send(frame) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(Error::Closed),
+                Err(TrySendError::Full(back)) => {
+                    frame = back;
+                    if oldest.try_recv().is_ok() {
+                        meter.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             }
         }
     }
 }
 
-fn drive_source(
-    source: &mut dyn Source,
-    shared: &Shared,
-    meter: &Meter,
-    out: &Sender<Frame>,
-    oldest: Option<&Receiver<Frame>>,
-) -> Result<()> {
+/// The way into a stage.
+struct Inlet {
+    frames: Receiver<Frame>,
+    max_age: Option<Duration>,
+}
+
+impl Inlet {
+    /// The next frame that is worth working on; `None` when no more come.
+    fn next(&self, shared: &Shared, meter: &Meter) -> Option<Frame> {
+        loop {
+            let frame = self.frames.recv().ok()?;
+            meter.taken.fetch_add(1, Ordering::Relaxed);
+            let age = frame.arrived.map(|at| at.elapsed());
+            if shared.control.abandoned() {
+                continue;
+            }
+            if age.zip(self.max_age).is_some_and(|(age, most)| age > most) {
+                meter.late.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            return Some(frame);
+        }
+    }
+}
+
+fn drive_source(source: &mut dyn Source, live: bool, shared: &Shared, meter: &Meter, out: &Outlet) -> Result<()> {
     while !shared.control.stopped() {
         let Some(frame) = meter.time(|| source.next())? else { break };
-        send(frame, out, oldest, meter)?;
+        if live && shared.control.paused() {
+            meter.frames.fetch_add(1, Ordering::Relaxed);
+            meter.dropped.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        while shared.control.paused() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        out.send(frame, meter)?;
     }
     Ok(())
 }
 
-fn drive_stage(
-    stage: &mut dyn Stage,
-    shared: &Shared,
-    meter: &Meter,
-    input: &Receiver<Frame>,
-    out: &Sender<Frame>,
-) -> Result<()> {
-    for frame in input {
-        if shared.control.abandoned() {
-            continue;
-        }
-        stage.backlog(input.len());
-        through(meter, |emit| stage.push(frame, emit), |frame| send(frame, out, None, meter))?;
+fn drive_stage(stage: &mut dyn Stage, shared: &Shared, meter: &Meter, input: &Inlet, out: &Outlet) -> Result<()> {
+    while let Some(frame) = input.next(shared, meter) {
+        stage.backlog(input.frames.len());
+        through(meter, |emit| stage.push(frame, emit), |frame| out.send(frame, meter))?;
     }
     if !shared.control.abandoned() {
-        through(meter, |emit| stage.finish(emit), |frame| send(frame, out, None, meter))?;
+        through(meter, |emit| stage.finish(emit), |frame| out.send(frame, meter))?;
     }
     Ok(())
 }
@@ -300,13 +319,15 @@ fn through(
     result
 }
 
-fn drive_sink(sink: &mut dyn Sink, shared: &Shared, meter: &Meter, input: &Receiver<Frame>) -> Result<()> {
+fn drive_sink(sink: &mut dyn Sink, shared: &Shared, meter: &Meter, input: &Inlet) -> Result<()> {
     let written = catch_unwind(AssertUnwindSafe(|| {
-        for frame in input {
-            if !shared.control.abandoned() {
-                sink.pace(&frame);
-                meter.time(|| sink.write(frame))?;
-                meter.frames.fetch_add(1, Ordering::Relaxed);
+        while let Some(frame) = input.next(shared, meter) {
+            sink.pace(&frame);
+            let arrived = frame.arrived;
+            meter.time(|| sink.write(frame))?;
+            meter.frames.fetch_add(1, Ordering::Relaxed);
+            if let Some(arrived) = arrived {
+                meter.latency.record(arrived.elapsed());
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::mask;
-use crate::pipeline::Meter;
+use crate::pipeline::{Latency, Meter};
 use crate::source::Damage;
 
 /// What `--stats` writes. The version rises when a field changes its meaning or goes away.
@@ -28,6 +28,8 @@ pub struct Report {
     pub frames_out: u64,
     pub dropped: u64,
     pub fps: f64,
+    /// From the arrival of a live frame to the end of its writing; absent for what is no live input.
+    pub latency_ms: Option<LatencyReport>,
     pub mask: Option<MaskReport>,
     pub generation: Option<GenerationReport>,
     pub damaged_packets: u64,
@@ -54,7 +56,8 @@ impl Report {
             setup_seconds: 0.0,
             frames_in: frames(meters.first()),
             frames_out: frames(meters.last()),
-            dropped: meters.iter().map(|m| get(&m.dropped)).sum(),
+            dropped: meters.iter().map(|m| m.lost()).sum(),
+            latency_ms: meters.last().and_then(|m| LatencyReport::of(&m.latency)),
             fps: frames(meters.last()) as f64 / seconds.max(1e-9),
             mask: None,
             generation: None,
@@ -103,6 +106,12 @@ impl Report {
                 }
             }
         }
+        if let Some(latency) = &self.latency_ms {
+            notes += &format!(", {:.0} ms latency", latency.p50);
+        }
+        if self.dropped > 0 {
+            notes += &format!(", {} dropped", self.dropped);
+        }
         let (frames, seconds) = (self.frames_out, self.seconds);
         tracing::info!("{}: {frames} frames in {seconds:.1} s ({:.1} fps){notes}", self.output, self.fps);
     }
@@ -126,6 +135,11 @@ pub struct MaskReport {
     pub held: u64,
     pub empty: u64,
     pub failed: u64,
+    /// Frames whose mask follows from those of others.
+    pub followed: u64,
+    /// How often the network was lost in a live run.
+    pub losses: u64,
+    pub inferences: u64,
     /// Mean time of one inference on its thread.
     pub milliseconds: f64,
 }
@@ -133,8 +147,24 @@ pub struct MaskReport {
 impl MaskReport {
     pub fn of(model: String, stats: &mask::Stats) -> Self {
         let (masked, held, empty) = (get(&stats.masked), get(&stats.held), get(&stats.empty));
-        let milliseconds = get(&stats.inference_nanoseconds) as f64 / 1e6 / (masked + held + empty).max(1) as f64;
-        Self { model, masked, held, empty, failed: get(&stats.failed), milliseconds }
+        let inferences = get(&stats.inferences);
+        let milliseconds = get(&stats.inference_nanoseconds) as f64 / 1e6 / inferences.max(1) as f64;
+        let (failed, followed, losses) = (get(&stats.failed), get(&stats.followed), get(&stats.losses));
+        Self { model, masked, held, empty, failed, followed, losses, inferences, milliseconds }
+    }
+}
+
+#[derive(Serialize)]
+pub struct LatencyReport {
+    pub p50: f64,
+    pub p95: f64,
+    pub max: f64,
+}
+
+impl LatencyReport {
+    fn of(latency: &Latency) -> Option<Self> {
+        let counts = latency.counts();
+        Some(Self { p50: counts.percentile(0.5)?, p95: counts.percentile(0.95)?, max: latency.max()? })
     }
 }
 
@@ -169,7 +199,10 @@ impl GenerationReport {
 pub struct StageReport {
     pub name: &'static str,
     pub frames: u64,
+    /// Frames that left it and gave way to newer ones.
     pub dropped: u64,
+    /// Frames that were older than --max-latency when they came.
+    pub late: u64,
     /// Time spent working, waiting for neighbours not counted.
     pub busy_seconds: f64,
 }
@@ -180,6 +213,7 @@ impl StageReport {
             name: meter.name,
             frames: get(&meter.frames),
             dropped: get(&meter.dropped),
+            late: get(&meter.late),
             busy_seconds: get(&meter.busy) as f64 / 1e9,
         }
     }

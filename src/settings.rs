@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generate::{OutputSize, Region};
 use crate::sink::{Choices, Destination, Overwrite};
 use crate::source::Place;
-use crate::{generate, mask, progress};
+use crate::{control, generate, mask, progress};
 
 /// One run from an input to an output.
 pub struct Settings {
@@ -46,6 +46,10 @@ pub struct Settings {
     pub reconnect_timeout: Option<Duration>,
     pub max_pixels: u64,
     pub threads: usize,
+    /// Live frames that are older are dropped.
+    pub max_latency: Option<Duration>,
+    /// Which ways commands come in while it runs.
+    pub control: control::Ways,
     /// `None` chooses by whether stderr is a terminal.
     pub progress: Option<progress::Kind>,
     pub messages: Messages,
@@ -74,6 +78,11 @@ impl Backing {
 pub struct Smooth(pub Option<f32>);
 
 impl Settings {
+    /// What comes does not wait.
+    pub(crate) fn is_live(&self) -> bool {
+        self.input.has_own_pace() || self.max_latency.is_some()
+    }
+
     /// Says what cannot work before anything is opened.
     pub(crate) fn checked(mut self) -> Result<Self> {
         self.choices.alpha = self.backing == Some(Backing::Transparent);
@@ -88,6 +97,14 @@ impl Settings {
             )));
         }
         self.hand_to_generation()?;
+        if self.max_latency.is_some() && !self.input.has_own_pace() && self.input != Place::Stdin {
+            return Err(Error::Usage(
+                "--max-latency is for what comes live: a camera, a stream, standard input; every frame of a file is taken"
+                    .to_owned(),
+            ));
+        }
+        // Who converts a file types other things meanwhile.
+        self.control.terminal &= self.input != Place::Stdin && (self.is_live() || self.preview);
         if self.max_pixels == 0 {
             return Err(Error::Usage("--max-pixels must be at least 1".to_owned()));
         }

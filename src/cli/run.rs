@@ -115,7 +115,13 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "max_persons", help_heading = "Mask")]
     largest: bool,
 
-    /// When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop
+    /// Run the network on every N-th frame only; the masks of the others follow. auto does so in live runs, by as much as
+    /// the network is behind
+    #[arg(long, value_name = "auto|N", default_value = "auto", help_heading = "Mask")]
+    mask_every: crate::mask::Every,
+
+    /// When the network fails on a frame: hold the last mask, pass the frame as it is, show green only, or stop. A live
+    /// run goes on without the mask (hold passes frames as they are after 2 seconds) until the network is back
     #[arg(long, value_name = "WHAT", default_value = "hold", help_heading = "Mask")]
     on_mask_error: OnMaskError,
 
@@ -176,6 +182,26 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = parse::span, help_heading = "Input")]
     reconnect_timeout: Option<Duration>,
 
+    /// Take commands from a Unix socket that is made here, for the user alone: one JSON object a line, with a line of JSON
+    /// in answer: {"background": "blur"}, {"pause": true}, {"status": true}, {"quit": true}, {"prompt": "...", "blend": 2},
+    /// {"strength": 0.5}, {"seed": 7}, {"reset": true}. A live run takes them from its terminal too: /bg blur, /pause,
+    /// /resume, /status, /quit; a line without a slash is a prompt
+    #[arg(long, value_name = "PATH", help_heading = "Live")]
+    control: Option<PathBuf>,
+
+    /// Carry out the commands in this file, JSON or as typed, line by line, now and whenever it changes
+    #[arg(long, value_name = "FILE", help_heading = "Live")]
+    control_file: Option<PathBuf>,
+
+    /// End with an error when the network fails in a live run, instead of going on without it
+    #[arg(long, help_heading = "Live")]
+    strict: bool,
+
+    /// Drop live frames that are older than so many milliseconds, counted from their arrival, before they are masked,
+    /// generated or shown
+    #[arg(long, value_name = "MS", value_parser = parse::milliseconds, help_heading = "Live")]
+    max_latency: Option<Duration>,
+
     /// Refuse pictures with more pixels than this
     #[arg(long, value_name = "N", default_value_t = 16384 * 8192, help_heading = "Input")]
     max_pixels: u64,
@@ -199,7 +225,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "LEVEL", env = "KREA_LOG", help_heading = "Messages")]
     log_level: Option<String>,
 
-    /// How progress is shown on standard error; auto is a bar on a terminal, else a line now and then
+    /// How progress is shown on standard error; auto is a bar on a terminal, else a line now and then. json is an object a
+    /// line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of
+    /// a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage);
+    /// dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses,
+    /// mask_lost, damaged, reconnects. The last one, of event end, is about the whole run
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Messages")]
     progress: ProgressKind,
 
@@ -274,6 +304,7 @@ impl RunArgs {
                 device: self.device,
                 threads: settings::threads(self.threads),
                 low_latency: false,
+                every: self.mask_every,
                 smooth: match self.smooth {
                     None => crate::mask::Settings::default().smooth,
                     Some(settings::Smooth(strength)) => strength,
@@ -284,6 +315,7 @@ impl RunArgs {
                 max_persons: self.max_persons,
                 largest: self.largest,
                 on_error: match self.on_mask_error {
+                    _ if self.strict => crate::mask::OnError::Stop,
                     OnMaskError::Hold => crate::mask::OnError::Hold,
                     OnMaskError::Pass => crate::mask::OnError::Pass,
                     OnMaskError::Green => crate::mask::OnError::Green,
@@ -314,6 +346,12 @@ impl RunArgs {
             timeout: self.timeout,
             reconnect_timeout: self.reconnect_timeout,
             max_pixels: self.max_pixels,
+            max_latency: self.max_latency,
+            control: crate::control::Ways {
+                socket: self.control,
+                file: self.control_file,
+                terminal: crate::control::can_type(),
+            },
             threads: settings::threads(self.threads),
             progress: self.progress.kind(),
             messages: crate::console::Messages {

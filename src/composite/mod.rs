@@ -69,6 +69,11 @@ impl CompositeStage {
         Self { background, despill, pool: None, scratch: Scratch::default() }
     }
 
+    /// What stands behind the persons from the next frame on.
+    pub fn set_background(&mut self, background: Background) {
+        self.background = background;
+    }
+
     fn composite(&mut self, frame: &mut Frame) -> Result<()> {
         let Some(mask) = &frame.mask else { return Ok(()) };
         let picture = &mut frame.picture;

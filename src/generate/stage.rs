@@ -251,6 +251,10 @@ impl Stage for GenerateStage {
         if self.options.live { 24 } else { 12 }
     }
 
+    fn is_costly(&self) -> bool {
+        true
+    }
+
     fn backlog(&mut self, frames: usize) {
         self.backlog = frames;
     }

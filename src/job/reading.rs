@@ -7,7 +7,7 @@ use ffmpeg::Rational;
 use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
 
-use super::{FirstFrame, backdrop_options, is_live};
+use super::{FirstFrame, backdrop_options};
 use crate::error::Result;
 use crate::generate::{self, Blank, Outline};
 use crate::pipeline::{Control, Source};
@@ -70,7 +70,7 @@ impl Reading {
         let source: Box<dyn Source> =
             if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { reader };
         let every = target.fps.is_some() || still;
-        let outline = settings.generation.as_ref().map(|g| Outline::new(g, &info, every, is_live(settings)));
+        let outline = settings.generation.as_ref().map(|g| Outline::new(g, &info, every, settings.is_live()));
         Ok(Self { source, info, plan, extras, copied, damage, still, outline })
     }
 

@@ -76,6 +76,11 @@ impl Thumbnail {
     pub const WIDTH: usize = 32;
     pub const HEIGHT: usize = 18;
 
+    /// Of a picture that cannot be looked at.
+    pub fn blank() -> Self {
+        Self(Box::new([0; _]))
+    }
+
     /// Averages samples of the first plane (luma or green), scaled to 8 bits.
     pub fn of(picture: &Video, format: Format) -> Self {
         match format.depth {

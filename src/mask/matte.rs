@@ -18,6 +18,17 @@ pub enum Outcome {
     Empty,
 }
 
+impl Outcome {
+    /// The factor of the mask.
+    pub fn gain(self) -> f32 {
+        match self {
+            Self::Fresh => 1.0,
+            Self::Held(gain) => gain,
+            Self::Empty => 0.0,
+        }
+    }
+}
+
 /// The state that goes from frame to frame.
 #[derive(Default)]
 pub struct Matte {

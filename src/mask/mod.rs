@@ -1,9 +1,12 @@
 //! Finds the persons in each frame and gives the frame its mask.
 
+mod between;
+mod cadence;
 pub mod coverage;
 pub mod edge;
 pub mod find;
 pub mod letterbox;
+mod live;
 pub mod matte;
 mod open;
 pub mod rfdetr;
@@ -16,7 +19,7 @@ pub mod yolo;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -24,10 +27,13 @@ use crate::frame::{Format, Frame, Mask, Pool};
 use crate::pipeline::Stage;
 use crate::runtime::Device;
 
+pub use cadence::Every;
 pub use coverage::{Choice, Coverage, Network, Thumbnail};
 pub use open::Opened;
 
+use between::Between;
 use edge::Edge;
+use live::Live;
 use matte::{Matte, Outcome};
 use upsample::Upsampler;
 use workers::{Done, Workers};
@@ -90,8 +96,11 @@ pub struct Settings {
     pub device: Device,
     /// Threads that inference may use in all.
     pub threads: usize,
-    /// One frame at a time, with all threads: a mask comes sooner, but fewer come per second.
+    /// One frame at a time, with all threads: a mask comes sooner, but fewer come per second. The picture goes on when
+    /// the network fails.
     pub low_latency: bool,
+    /// How many frames share one run of the network.
+    pub every: Every,
     /// Strength of the smoothing over time, 0..=1.
     pub smooth: Option<f32>,
     /// Softens the edge inwards, in pixels.
@@ -115,6 +124,7 @@ impl Default for Settings {
             device: Device::Auto,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             low_latency: false,
+            every: Every::Auto,
             smooth: Some(matte::SMOOTH),
             feather: 0.0,
             edge_shift: 0.0,
@@ -145,11 +155,23 @@ pub struct Stats {
     pub failed: AtomicU64,
     /// Time spent in sampling, inference and decoding, over all threads.
     pub inference_nanoseconds: AtomicU64,
+    /// How often a network was run.
+    pub inferences: AtomicU64,
+    /// Frames whose mask follows from those of other frames.
+    pub followed: AtomicU64,
+    /// The network has failed in a live run and is not back yet.
+    pub lost: AtomicBool,
+    /// How often that has happened.
+    pub losses: AtomicU64,
 }
 
 /// Gives each frame the mask of its own persons, in the order of the frames.
 pub struct MaskStage {
     workers: Workers,
+    /// Frames of a file that are not masked themselves.
+    between: Between,
+    /// Takes the place of `workers` in a live run.
+    live: Option<Live>,
     matte: Matte,
     upsampler: Upsampler,
     edge: Edge,
@@ -170,6 +192,8 @@ impl MaskStage {
         let stats = Arc::new(Stats::default());
         Self {
             workers: Workers::new(networks, stats.clone()),
+            between: Between::new(settings.every),
+            live: None,
             matte: Matte::new(settings.smooth),
             upsampler: Upsampler::new(settings.threshold),
             edge: Edge::new(settings.feather, settings.edge_shift),
@@ -197,53 +221,58 @@ impl MaskStage {
         self.stats.clone()
     }
 
-    /// Turns what a network found into the frame's mask.
-    fn complete(&mut self, done: Done) -> Result<Frame> {
-        let Done { mut frame, coverage, result, thumbnail } = done;
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        let outcome = match result {
+    /// Turns what a network found into the frame's mask, and emits the frames before it that had to wait for it.
+    fn complete(&mut self, done: Done, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
+        let Done { frame, coverage, result, thumbnail } = done;
+        let look = match result {
             Ok(()) => {
                 self.failures = 0;
                 self.worked = true;
-                self.matte.update(&coverage, thumbnail)
+                Look::By(self.matte.update(&coverage, thumbnail.clone()), true)
             }
             Err(why) => {
                 self.fail(why)?;
-                self.matte.miss(thumbnail)
+                self.without(thumbnail.clone())
             }
         };
         self.workers.give_back(coverage);
+        self.emit_between(look, thumbnail, emit)?;
+        let frame = self.dress(frame, look);
+        emit(frame)
+    }
+
+    /// How a frame looks that the network failed on.
+    fn without(&mut self, thumbnail: Thumbnail) -> Look {
+        let held = self.matte.miss(thumbnail);
+        match self.on_error {
+            OnError::Pass => Look::Whole,
+            OnError::Green => Look::Background,
+            OnError::Hold | OnError::Stop => Look::By(held, true),
+        }
+    }
+
+    /// Gives a frame its mask.
+    fn dress(&mut self, mut frame: Frame, look: Look) -> Frame {
         let (width, height) = (frame.picture.width() as usize, frame.picture.height() as usize);
         let mut alpha = self.pool.get(width * height);
-        let gain = match outcome {
-            _ if self.failures > 0 && self.on_error == OnError::Pass => {
-                alpha.fill(255);
-                None
-            }
-            _ if self.failures > 0 && self.on_error == OnError::Green => Some(0.0),
-            Outcome::Fresh => {
-                count(&self.stats.masked);
-                Some(1.0)
-            }
-            Outcome::Held(gain) => {
-                count(&self.stats.held);
-                Some(gain)
-            }
-            Outcome::Empty => {
-                count(&self.stats.empty);
-                Some(0.0)
-            }
-        };
-        match gain {
-            None => {}
-            Some(0.0) => alpha.fill(0),
-            Some(gain) => {
-                self.upsampler.enlarge(self.matte.coverage(), gain, width, height, &mut alpha);
+        if let Look::By(outcome, true) = look {
+            let counter = match outcome {
+                Outcome::Fresh => &self.stats.masked,
+                Outcome::Held(_) => &self.stats.held,
+                Outcome::Empty => &self.stats.empty,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        match look {
+            Look::Whole => alpha.fill(255),
+            Look::Background | Look::By(Outcome::Empty, _) => alpha.fill(0),
+            Look::By(outcome, _) => {
+                self.upsampler.enlarge(self.matte.coverage(), outcome.gain(), width, height, &mut alpha);
                 self.edge.apply(&mut alpha, width);
             }
         }
         frame.mask = Some(Mask { width, height, alpha });
-        Ok(frame)
+        frame
     }
 
     fn fail(&mut self, why: String) -> Result<()> {
@@ -269,26 +298,54 @@ impl Stage for MaskStage {
     }
 
     fn push(&mut self, frame: Frame, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
+        if let Some(mut live) = self.live.take() {
+            let frame = self.push_live(&mut live, frame);
+            self.live = Some(live);
+            return emit(frame?);
+        }
+        let Some(frame) = self.between.takes(frame) else { return Ok(()) };
         if self.workers.is_full()
             && let Some(done) = self.workers.wait()
         {
-            emit(self.complete(done)?)?;
+            self.complete(done, emit)?;
         }
         self.workers.send(frame);
         while let Some(done) = self.workers.ready() {
-            emit(self.complete(done)?)?;
+            self.complete(done, emit)?;
         }
         Ok(())
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
         while let Some(done) = self.workers.wait() {
-            emit(self.complete(done)?)?;
+            self.complete(done, emit)?;
         }
+        self.emit_last(emit)?;
         if self.on_error == OnError::Hold && self.failures > 0 && !self.worked {
             return Err(Error::Stage { stage: "mask".into(), message: "the network failed on every frame".into() });
         }
         Ok(())
+    }
+}
+
+/// What a frame shows of its persons.
+#[derive(Clone, Copy)]
+enum Look {
+    /// What the matte holds; counted if this is the frame's own mask.
+    By(Outcome, bool),
+    /// All of the picture.
+    Whole,
+    /// Nothing of it.
+    Background,
+}
+
+impl Look {
+    /// The same for a frame that follows another one.
+    fn followed(self) -> Self {
+        match self {
+            Self::By(outcome, _) => Self::By(outcome, false),
+            other => other,
+        }
     }
 }
 
@@ -297,8 +354,9 @@ fn find(network: &mut dyn Network, frame: Frame, mut coverage: Coverage, stats: 
     let start = Instant::now();
     let (thumbnail, result) = match Format::of(frame.picture.format()) {
         Some(format) => (Thumbnail::of(&frame.picture, format), network.find(&frame.picture, format, &mut coverage)),
-        None => (Thumbnail(Box::new([0; _])), Err(format!("{:?} is not a planar format", frame.picture.format()))),
+        None => (Thumbnail::blank(), Err(format!("{:?} is not a planar format", frame.picture.format()))),
     };
+    stats.inferences.fetch_add(1, Ordering::Relaxed);
     stats.inference_nanoseconds.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     Done { frame, coverage, result, thumbnail }
 }

@@ -7,6 +7,7 @@ use crate::runtime::onnx::{Runtime, Search};
 
 use super::coverage::Network;
 use super::find::Places;
+use super::live::Live;
 use super::rfdetr::RfDetr;
 use super::selfie::{self, Selfie};
 use super::session::{Model, Session};
@@ -29,10 +30,20 @@ pub struct Opened {
     pub light: bool,
 }
 
-/// The model that will be used, and what to say about the choice.
+/// The model that will be used.
+#[derive(Clone)]
 enum Chosen {
     File(std::path::PathBuf),
     Selfie,
+}
+
+impl Chosen {
+    fn model(&self) -> Model<'_> {
+        match self {
+            Self::File(path) => Model::File(path),
+            Self::Selfie => Model::Embedded { name: "the embedded selfie model", bytes: selfie::LANDSCAPE },
+        }
+    }
 }
 
 impl MaskStage {
@@ -40,14 +51,10 @@ impl MaskStage {
     pub fn open(settings: &Settings, places: &Places, search: &Search, frame: (u32, u32)) -> Result<Self> {
         let runtime = Runtime::load(search)?;
         let (chosen, mut notice) = choose(settings, places)?;
-        let (model, label) = match &chosen {
-            Chosen::File(path) => {
-                (Model::File(path), path.file_name().unwrap_or_default().to_string_lossy().into_owned())
-            }
-            Chosen::Selfie => (
-                Model::Embedded { name: "the embedded selfie model", bytes: selfie::LANDSCAPE },
-                "the embedded selfie model".to_owned(),
-            ),
+        let model = chosen.model();
+        let label = match &chosen {
+            Chosen::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Chosen::Selfie => model.label(),
         };
         // A light network would only disturb a GPU that has frames to generate.
         let device = match (&chosen, settings.device) {
@@ -73,9 +80,16 @@ impl MaskStage {
         for _ in 1..copies {
             networks.push(open_network(&runtime, model, Device::Cpu, own_threads, settings)?.network);
         }
+        let version = runtime.library.version.clone();
+        let alone = if settings.low_latency { networks.pop() } else { None };
         let mut stage = Self::new(networks, settings);
+        if let Some(network) = alone {
+            let (chosen, settings) = (chosen.clone(), settings.clone());
+            let every = settings.every;
+            let reopen = move || Ok(open_network(&runtime, chosen.model(), device, own_threads, &settings)?.network);
+            stage.live = Some(Live::start(network, Box::new(reopen), every, stage.stats())?);
+        }
         let times = if copies > 1 { format!(", {copies} at a time") } else { String::new() };
-        let version = &runtime.library.version;
         stage.description = format!("{label}, input {width}x{height}, ONNX Runtime {version} on {provider}{times}");
         stage.notice = notice;
         Ok(stage)

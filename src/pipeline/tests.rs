@@ -76,6 +76,8 @@ fn pipeline(last: u64, stages: Vec<Box<dyn Stage>>, sink: impl Sink + 'static) -
         stages,
         sink: Box::new(sink),
         flow: Flow::Lossless,
+        live: false,
+        max_age: None,
         control: Control::default(),
     }
 }
@@ -192,4 +194,125 @@ fn a_stage_that_hangs_can_be_told_from_one_that_waits() {
         })
         .unwrap();
     assert!(!named.is_empty() && named.iter().all(|n| *n == "hangs"), "{named:?}");
+}
+
+/// Frames that came now and then ever so long ago.
+struct Aged(u64);
+
+impl Source for Aged {
+    fn next(&mut self) -> Result<Option<Frame>> {
+        self.0 += 1;
+        let age = Duration::from_secs(if self.0.is_multiple_of(2) { 5 } else { 0 });
+        Ok((self.0 <= 10).then(|| Frame { arrived: Instant::now().checked_sub(age), ..frame(self.0) }))
+    }
+}
+
+#[test]
+fn what_is_too_old_is_not_worked_on() {
+    let seen = Seen::default();
+    let mut worked = 0;
+    let mut run = pipeline(0, vec![Box::new(At("works", |_| Ok(())))], seen.clone());
+    run.source = Box::new(Aged(0));
+    run.max_age = Some(Duration::from_secs(1));
+    let mut counts = (0, 0);
+    run.run(|m| {
+        worked = m[1].frames.load(Ordering::Relaxed);
+        counts = (m[1].late.load(Ordering::Relaxed), m[2].late.load(Ordering::Relaxed));
+        assert!(m[2].latency.max().is_none_or(|ms| ms < 1000.0));
+    })
+    .unwrap();
+    assert_eq!((worked, counts, lock(&seen.0).0.clone()), (5, (5, 0), vec![1, 3, 5, 7, 9]));
+}
+
+#[test]
+fn what_is_emitted_at_once_is_not_lost_to_itself() {
+    struct Blocks(Vec<Frame>);
+    impl Stage for Blocks {
+        fn name(&self) -> &'static str {
+            "blocks"
+        }
+        fn push(&mut self, frame: Frame, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
+            self.0.push(frame);
+            thread::sleep(Duration::from_millis(1));
+            if self.0.len() == 12 { self.0.drain(..).try_for_each(emit) } else { Ok(()) }
+        }
+        fn finish(&mut self, _: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
+            Ok(())
+        }
+        fn burst(&self) -> usize {
+            12
+        }
+    }
+    /// Sees twelve frames come much faster than it can take them.
+    struct Slow(Seen);
+    impl Sink for Slow {
+        fn write(&mut self, frame: Frame) -> Result<()> {
+            thread::sleep(Duration::from_millis(2));
+            self.0.write(frame)
+        }
+        fn finish(&mut self, end: End) -> Result<()> {
+            self.0.finish(end)
+        }
+    }
+    let seen = Seen::default();
+    let mut run = pipeline(12, vec![Box::new(Blocks(Vec::new()))], Slow(seen.clone()));
+    run.flow = Flow::Latest;
+    // Slowly enough that none is lost before the blocks.
+    run.source = Box::new(Patient(0));
+    run.run(|_| ()).unwrap();
+    assert_eq!(lock(&seen.0).0, (0..12).collect::<Vec<_>>());
+}
+
+/// Twelve frames, one every three milliseconds.
+struct Patient(u64);
+
+impl Source for Patient {
+    fn next(&mut self) -> Result<Option<Frame>> {
+        thread::sleep(Duration::from_millis(3));
+        self.0 += 1;
+        Ok((self.0 <= 12).then(|| frame(self.0 - 1)))
+    }
+}
+
+#[test]
+fn a_slow_sink_is_given_the_newest_frames_too() {
+    struct Slow(Seen);
+    impl Sink for Slow {
+        fn write(&mut self, frame: Frame) -> Result<()> {
+            thread::sleep(Duration::from_millis(5));
+            self.0.write(frame)
+        }
+        fn finish(&mut self, end: End) -> Result<()> {
+            self.0.finish(end)
+        }
+    }
+    let seen = Seen::default();
+    let mut run = pipeline(500, vec![Box::new(At("pass", |_| Ok(())))], Slow(seen.clone()));
+    run.flow = Flow::Latest;
+    let mut lost = 0;
+    run.run(|m| lost = m.iter().map(|m| m.lost()).sum()).unwrap();
+    let frames = &lock(&seen.0).0;
+    assert_eq!(frames.len() as u64 + lost, 500);
+    assert_eq!(frames.last(), Some(&499));
+}
+
+#[test]
+fn a_pause_stops_a_file_and_skips_what_is_live() {
+    for live in [false, true] {
+        let seen = Seen::default();
+        let mut run = pipeline(300, Vec::new(), seen.clone());
+        run.live = live;
+        let control = run.control.clone();
+        control.pause.store(true, Ordering::Relaxed);
+        let (mut lost, begun) = (0, Instant::now());
+        run.run(|m| {
+            lost = m[0].lost();
+            if !live && begun.elapsed() > Duration::from_millis(100) {
+                assert!(m[1].frames.load(Ordering::Relaxed) == 0 || !control.paused());
+                control.pause.store(false, Ordering::Relaxed);
+            }
+        })
+        .unwrap();
+        assert_eq!((lock(&seen.0).0.len(), lost), if live { (0, 300) } else { (300, 0) });
+    }
 }

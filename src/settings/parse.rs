@@ -49,6 +49,14 @@ pub(crate) fn size(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
+/// Whole milliseconds, at least one.
+pub(crate) fn milliseconds(text: &str) -> Result<std::time::Duration, String> {
+    match text.parse() {
+        Ok(ms @ 1..=3_600_000) => Ok(std::time::Duration::from_millis(ms)),
+        _ => Err(format!("'{text}': write whole milliseconds, from 1 on")),
+    }
+}
+
 /// `30`, `29.97` or `30000/1001`.
 pub(crate) fn rate(text: &str) -> Result<Rational, String> {
     let wrong = || format!("'{text}' is no frame rate: write 30, 29.97 or 30000/1001");

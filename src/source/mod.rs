@@ -1,5 +1,6 @@
 //! Everything that is read: files, pictures, streams and stdin through FFmpeg; backdrops.
 
+mod arrivals;
 mod backdrop;
 mod camera;
 mod clock;

@@ -11,6 +11,8 @@ use ffmpeg::frame::Video;
 use ffmpeg::{Packet, Rational};
 use ffmpeg_next as ffmpeg;
 
+use super::Place;
+use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::goal::{goal, matrix_space, shown_size};
 use super::input::Input;
@@ -80,6 +82,8 @@ pub struct Reader {
     clock: Option<Clock>,
     /// Why nothing more comes, if that is not the end of the input.
     lost: Option<String>,
+    /// What comes at its own pace: when its packets did.
+    arrivals: Option<Arrivals>,
 }
 
 /// So many packets refused one after another mean that nothing more will come.
@@ -175,6 +179,7 @@ impl Reader {
             trims: origin > 0.0,
             clock: None,
             lost: None,
+            arrivals: (input.place.has_own_pace() || input.place == Place::Stdin).then(Arrivals::default),
             input,
         };
         Ok((reader, info))
@@ -257,6 +262,9 @@ impl Reader {
                 self.reach(&packet);
                 self.set_clock(&mut packet);
                 if index == self.input.video {
+                    if let (Some(arrivals), Some(at)) = (&mut self.arrivals, packet.pts().or(packet.dts())) {
+                        arrivals.note(at as f64 * f64::from(self.input.native.time_base), Instant::now());
+                    }
                     match self.input.decoder.send_packet(&packet) {
                         Ok(()) | Err(ffmpeg::Error::Eof) => self.refused_in_a_row = 0,
                         Err(_) => self.refuse(),
@@ -447,7 +455,10 @@ impl Reader {
         let index = self.next_index;
         self.next_index += 1;
         let duration = if own > 0 { own } else { step };
-        Frame::new(picture, index, Time { pts, duration, base: self.out_base })
+        let time = Time { pts, duration, base: self.out_base };
+        let shown = time.seconds() + self.offset as f64 * f64::from(self.input.native.time_base);
+        let arrived = self.arrivals.as_ref().map(|arrivals| arrivals.of(shown, Instant::now()));
+        Frame { arrived, ..Frame::new(picture, index, time) }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::frame::{Frame, Mask, Pooled, reference};
 use crate::pipeline::{End, Sink};
 
 pub use tap::Tap;
-pub use window::{Options, PUMP, Window};
+pub use window::{Options, PUMP, Told, Window};
 
 /// What the keys have switched, read by all threads.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use super::painter::Painter;
 use super::{Newest, Painting, Preview, View};
 use crate::error::{Error, Result};
 use crate::frame::Pool;
-use crate::pipeline::Control;
+use crate::pipeline::{Control, Counts};
 
 /// How often the main thread should call [`Window::pump`].
 pub const PUMP: Duration = Duration::from_millis(10);
@@ -42,7 +42,17 @@ pub struct Window {
 struct Title {
     since: Instant,
     frames: u64,
+    latency: Counts,
     text: String,
+}
+
+/// What the title is made of, counted since the start.
+pub struct Told {
+    pub frames: u64,
+    pub dropped: u64,
+    pub latency: Counts,
+    /// Whatever else should be known: what is out of order, the prompt.
+    pub notes: Vec<String>,
 }
 
 /// What the window is opened for.
@@ -94,7 +104,7 @@ impl Window {
             large: false,
             control: options.control,
             alone: options.alone,
-            title: Title { since: Instant::now(), frames: 0, text: String::new() },
+            title: Title { since: Instant::now(), frames: 0, latency: Counts::default(), text: String::new() },
         };
         Ok((window, preview))
     }
@@ -103,8 +113,8 @@ impl Window {
         self.shown.is_some()
     }
 
-    /// Shows the newest painting and obeys the keys. `frames` and `dropped` are counts since the start.
-    pub fn pump(&mut self, frames: u64, dropped: u64) {
+    /// Shows the newest painting and obeys the keys. `told` is asked about once a second.
+    pub fn pump(&mut self, told: impl Fn() -> Told) {
         let Some(window) = &mut self.shown else { return };
         if let Ok(new) = self.paintings.receiver.try_recv() {
             self.painting = Some(new);
@@ -125,13 +135,14 @@ impl Window {
         while let Ok(key) = self.keys.try_recv() {
             self.obey(key);
         }
-        self.tell(frames, dropped);
+        self.tell(told);
     }
 
     /// Keeps the last picture until the user has seen enough.
     pub fn linger(&mut self) {
         while self.is_open() && !self.control.stopped() {
-            self.pump(self.title.frames, 0);
+            let (frames, latency) = (self.title.frames, self.title.latency.clone());
+            self.pump(|| Told { frames, dropped: 0, latency: latency.clone(), notes: Vec::new() });
             thread::sleep(PUMP);
         }
     }
@@ -174,19 +185,26 @@ impl Window {
         }
     }
 
-    fn tell(&mut self, frames: u64, dropped: u64) {
+    fn tell(&mut self, told: impl Fn() -> Told) {
         let Some(window) = &mut self.shown else { return };
         let passed = self.title.since.elapsed().as_secs_f64();
         if passed < 1.0 && !self.title.text.is_empty() {
             return;
         }
+        let Told { frames, dropped, latency, notes } = told();
         let mut text = format!("krea - {}", self.name);
         if passed >= 1.0 {
             text += &format!(" - {:.1} fps", frames.saturating_sub(self.title.frames) as f64 / passed);
-            (self.title.since, self.title.frames) = (Instant::now(), frames);
+            if let Some(ms) = latency.since(&self.title.latency).percentile(0.5) {
+                text += &format!(", {ms:.0} ms");
+            }
+            (self.title.since, self.title.frames, self.title.latency) = (Instant::now(), frames, latency);
         }
         if dropped > 0 {
             text += &format!(", {dropped} dropped");
+        }
+        for note in notes {
+            text += &format!(", {note}");
         }
         if self.view.paused.load(Ordering::Relaxed) {
             text += ", paused";
