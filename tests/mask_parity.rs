@@ -2,8 +2,6 @@
 
 mod mask_support;
 
-use std::path::Path;
-
 use ffmpeg_next::frame::Video;
 use krea::frame::plane;
 use krea::mask::coverage::{Coverage, Curve, View};
@@ -14,7 +12,7 @@ use krea::mask::yolo::{Head, Margin, Raw};
 use krea::mask::{MaskStage, ModelChoice, Settings, rfdetr};
 use krea::pipeline::Stage;
 use krea::runtime::Device;
-use mask_support::{frame, iou, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
+use mask_support::{decode, frame, iou, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
 use serde_json::Value;
 
 const COCO: Head = Head { classes: 80, person: 0 };
@@ -172,31 +170,6 @@ fn masks_are_as_good_as_the_models_allow() {
         eprintln!("{model:?}: mean {mean:.4} of {figure}: {scores:.4?}");
         assert!(mean >= figure - 0.005, "{model:?}: {mean} {scores:?}");
     }
-}
-
-/// Every picture of a clip.
-fn decode(path: &Path) -> Vec<Video> {
-    let mut input = ffmpeg_next::format::input(path).unwrap();
-    let stream = input.streams().best(ffmpeg_next::media::Type::Video).unwrap();
-    let index = stream.index();
-    let context = ffmpeg_next::codec::Context::from_parameters(stream.parameters()).unwrap();
-    let mut decoder = context.decoder().video().unwrap();
-    let mut pictures = Vec::new();
-    let mut receive = |decoder: &mut ffmpeg_next::decoder::Video| {
-        let mut picture = Video::empty();
-        while decoder.receive_frame(&mut picture).is_ok() {
-            pictures.push(std::mem::replace(&mut picture, Video::empty()));
-        }
-    };
-    for (stream, packet) in input.packets() {
-        if stream.index() == index {
-            decoder.send_packet(&packet).unwrap();
-            receive(&mut decoder);
-        }
-    }
-    decoder.send_eof().unwrap();
-    receive(&mut decoder);
-    pictures
 }
 
 /// The masks of a whole clip.

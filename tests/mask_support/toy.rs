@@ -12,6 +12,8 @@ pub struct Toy {
     pub half: bool,
     /// Constants are nodes, not initializers.
     pub nodes: bool,
+    /// The number of cells of every level is written down.
+    pub rigid: bool,
 }
 
 const CLASSES: usize = 1;
@@ -124,11 +126,18 @@ impl Graph {
         self.shrink("grey", &small, stride);
         let (mut weights, mut biases) = ([0.0; CHANNELS], [0.0; CHANNELS]);
         (biases[2], biases[3]) = (6.0, 6.0);
-        (weights[4], biases[4]) = (20.0, -10.0);
+        // Large boxes score best, so that they are not crowded out by the many small ones.
+        let steep = 12.0 + stride as f32 / 4.0;
+        (weights[4], biases[4]) = (steep, -steep / 2.0);
         biases[5] = 1.0;
         self.mix(&small, &raw, &weights, &biases);
         let raw = if self.kind.size.is_none() { self.placed(&raw, stride) } else { raw };
-        self.node("Reshape", &[&raw, "flatten"], &flat, &[]);
+        let mut shape = "flatten".to_owned();
+        if let Some((width, height)) = self.kind.size.filter(|_| self.kind.rigid) {
+            shape = format!("flatten{stride}");
+            self.integers(&shape, &[1, CHANNELS as i64, width as i64 / stride * (height as i64 / stride)]);
+        }
+        self.node("Reshape", &[&raw, &shape], &flat, &[]);
         flat
     }
 
