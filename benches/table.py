@@ -131,10 +131,13 @@ class Bench:
         return *told, median(b.wall / a.wall for a, b in pairs), ">=", goal
 
     def ultralytics(self, name):
-        """(a) Frames per second of the whole job against ultralytics with ffmpeg; Python's imports are not held against it."""
+        """(a) Frames per second of the whole job against ultralytics with ffmpeg; Python's imports are not held against it.
+
+        Both get the same file, whose input is 384x640. ultralytics pads other shapes with grey to fill it; krea fits it.
+        """
         source, model, python = clip(name), yolo(), peers_python()
         frames = frames_of(source)
-        ours = self.remove_bg(source, self.scratch / "a.mp4", model, "--mask-size", "640x384", "--threads", str(self.threads))
+        ours = self.remove_bg(source, self.scratch / "a.mp4", model, "--threads", str(self.threads))
         theirs = [python, str(PEERS / "remove_bg_ultralytics.py"), model, source, str(self.scratch / "b.mp4"),
                   "--threads", str(self.threads), "--preset", "veryfast", "--crf", "18"]
 
@@ -156,12 +159,11 @@ class Bench:
     def parts(self, name, model):
         """(c) CPU seconds of the whole job against a bare transcoding plus one bare inference for every frame."""
         source, python = clip(name), peers_python()
-        chosen, weights, size = ("selfie", str(ROOT / SELFIE), []) if model == "selfie" else (
-            yolo(), yolo(), ["--mask-size", "640x384"])
+        chosen, weights = ("selfie", str(ROOT / SELFIE)) if model == "selfie" else (yolo(), yolo())
         if not Path(weights).is_file():
             raise Skip(f"no {weights}")
         frames = frames_of(source)
-        ours = self.remove_bg(source, self.scratch / "a.mp4", chosen, "--threads", str(self.threads), *size)
+        ours = self.remove_bg(source, self.scratch / "a.mp4", chosen, "--threads", str(self.threads))
         theirs = self.transcode(source, self.scratch / "b.mp4")
         bare = [python, str(PEERS / "bare_inference.py"), weights, "--calls", str(frames), "--threads", str(self.threads)]
 

@@ -2,8 +2,6 @@
 
 mod mask_support;
 
-use std::path::Path;
-
 use ffmpeg_next::frame::Video;
 use krea::frame::plane;
 use krea::mask::coverage::{Coverage, Curve, View};
@@ -14,7 +12,7 @@ use krea::mask::yolo::{Head, Margin, Raw};
 use krea::mask::{MaskStage, ModelChoice, Settings, rfdetr};
 use krea::pipeline::Stage;
 use krea::runtime::Device;
-use mask_support::{frame, iou, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
+use mask_support::{decode, frame, iou, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
 use serde_json::Value;
 
 const COCO: Head = Head { classes: 80, person: 0 };
@@ -31,6 +29,11 @@ fn hard(coverage: &Coverage, (width, height): (usize, usize)) -> Vec<u8> {
     alpha
 }
 
+/// Boxes and masks from the reference's own tensors against the reference's own results.
+///
+/// With the reference's crop ([`Margin::NONE`]) the letterboxed masks are the same. The crop that krea uses
+/// ([`Margin::NATURAL`]) goes beyond the boxes on purpose, where a hard crop would cut limbs with a straight edge: with it
+/// only the masks at the picture's own size have to be near the reference's.
 #[test]
 fn yolo_masks_and_boxes_from_raw_outputs() {
     let Some(dir) = shared("yolo_masks_and_boxes_from_raw_outputs", "parity-seg") else { return };
@@ -174,31 +177,6 @@ fn masks_are_as_good_as_the_models_allow() {
     }
 }
 
-/// Every picture of a clip.
-fn decode(path: &Path) -> Vec<Video> {
-    let mut input = ffmpeg_next::format::input(path).unwrap();
-    let stream = input.streams().best(ffmpeg_next::media::Type::Video).unwrap();
-    let index = stream.index();
-    let context = ffmpeg_next::codec::Context::from_parameters(stream.parameters()).unwrap();
-    let mut decoder = context.decoder().video().unwrap();
-    let mut pictures = Vec::new();
-    let mut receive = |decoder: &mut ffmpeg_next::decoder::Video| {
-        let mut picture = Video::empty();
-        while decoder.receive_frame(&mut picture).is_ok() {
-            pictures.push(std::mem::replace(&mut picture, Video::empty()));
-        }
-    };
-    for (stream, packet) in input.packets() {
-        if stream.index() == index {
-            decoder.send_packet(&packet).unwrap();
-            receive(&mut decoder);
-        }
-    }
-    decoder.send_eof().unwrap();
-    receive(&mut decoder);
-    pictures
-}
-
 /// The masks of a whole clip.
 fn masks_of(settings: &Settings, pictures: &[Video]) -> Vec<Vec<u8>> {
     let size = (pictures[0].width(), pictures[0].height());
@@ -215,35 +193,53 @@ fn masks_of(settings: &Settings, pictures: &[Video]) -> Vec<Vec<u8>> {
     masks
 }
 
-/// Luma summed over 3 x 3 pixels, for the inner pixels of a picture: less noise than single ones.
-fn sums(picture: &Video) -> Vec<u16> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let (luma, stride) = plane::<u8>(picture, 0);
-    let mut out = vec![0; width * height];
-    for y in 1..height - 1 {
-        for x in 1..width - 1 {
-            let three = |row: usize| luma[row * stride + x - 1..][..3].iter().map(|&v| u16::from(v)).sum::<u16>();
-            out[y * width + x] = three(y - 1) + three(y) + three(y + 1);
-        }
-    }
-    out
+/// The frames that the figures of [`STUDY`] were measured on: the first ones of the clip, 2.5 seconds.
+const FRAMES: usize = 75;
+
+/// What a study of these networks measured on the clip for its disagreement-gated blend: model, flicker as [`flicker`]
+/// defines it, and the least intersection over union of a smoothed mask with the same frame's raw one. Its definition of
+/// flicker was not written down; this one gives the 15 figures of its table (three networks, five ways to smooth) to
+/// within 2 %, 1 % on average.
+const STUDY: [(&str, f64, f64); 3] = [
+    ("yolov8n-seg-384x640.onnx", 3.09, 0.989),
+    ("yolov8n-seg-192x320.onnx", 4.35, 0.991),
+    ("selfie_segmentation_landscape_nchw.onnx", 1.22, 0.996),
+];
+
+/// Applies `f` to the 3 x 3 pixels around each one; those at the edge are repeated.
+fn around(grey: &[u8], width: usize, f: impl Fn([u8; 9]) -> u8) -> Vec<u8> {
+    let height = grey.len() / width;
+    let at = |x: usize, y: usize| grey[y.clamp(1, height) * width - width + x.clamp(1, width) - 1];
+    let pixel = |i: usize| f(std::array::from_fn(|k| at(i % width + k % 3, i / width + k / 3)));
+    (0..grey.len()).map(pixel).collect()
 }
 
-/// How much masks change where the picture rests (its local mean changes by less than one level), in thousandths of the
-/// person's area, on average over the clip.
-fn flicker(pictures: &[Vec<u16>], masks: &[Vec<u8>]) -> f64 {
-    let pairs = pictures.windows(2).zip(masks.windows(2));
-    let one = |(pictures, masks): (&[Vec<u16>], &[Vec<u8>])| {
-        let (mut change, mut area) = (0u64, 0u64);
-        for (i, (before, now)) in masks[0].iter().zip(&masks[1]).enumerate() {
-            area += u64::from(*now);
-            if pictures[0][i].abs_diff(pictures[1][i]) < 9 {
-                change += u64::from(before.abs_diff(*now));
-            }
-        }
-        1000.0 * change as f64 / area.max(255) as f64
+/// The grey picture, 0 to 255, as means of 3 x 3 pixels.
+fn smooth_grey(picture: &Video) -> Vec<u8> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (luma, stride) = plane::<u8>(picture, 0);
+    // The clip's luma has the limited range, 16 to 235.
+    let full = |v: u8| ((i32::from(v) - 16) * 255 / 219).clamp(0, 255) as u8;
+    let grey: Vec<u8> = (0..width * height).map(|i| full(luma[i / width * stride + i % width])).collect();
+    around(&grey, width, |nine| ((nine.iter().map(|&v| u32::from(v)).sum::<u32>() + 4) / 9) as u8)
+}
+
+/// Which pixels rest: their 3 x 3 means change by less than 6, and so do those of the 8 pixels around them.
+fn resting(before: &[u8], now: &[u8], width: usize) -> Vec<bool> {
+    let change: Vec<u8> = before.iter().zip(now).map(|(a, b)| a.abs_diff(*b)).collect();
+    around(&change, width, |nine| nine.into_iter().max().unwrap()).into_iter().map(|most| most < 6).collect()
+}
+
+/// How much the masks change where the picture rests, in thousandths of the area of the person (of the raw mask),
+/// averaged over the frames.
+fn flicker(rest: &[Vec<bool>], masks: &[Vec<u8>], raw: &[Vec<u8>]) -> f64 {
+    let one = |(i, rest): (usize, &Vec<bool>)| {
+        let change = masks[i].iter().zip(&masks[i + 1]).zip(rest).filter(|(_, rest)| **rest);
+        let change: u64 = change.map(|((a, b), _)| u64::from(a.abs_diff(*b))).sum();
+        let area: u64 = raw[i + 1].iter().map(|&a| u64::from(a)).sum();
+        1000.0 * change as f64 / area.max(1) as f64
     };
-    pairs.map(one).sum::<f64>() / (pictures.len() - 1) as f64
+    rest.iter().enumerate().map(one).sum::<f64>() / rest.len() as f64
 }
 
 /// Masks rest where the picture rests, and yet keep up with it.
@@ -256,25 +252,22 @@ fn smoothing_calms_the_masks_without_lag() {
     if runtime(test).is_none() {
         return;
     }
-    let pictures = decode(&clip);
-    assert!(pictures.len() > 200);
-    let still: Vec<_> = pictures.iter().map(sums).collect();
-    // The figures of the study for the gated blend.
-    let cases = [
-        ("yolov8n-seg-384x640.onnx", 3.09),
-        ("yolov8n-seg-192x320.onnx", 4.35),
-        ("selfie_segmentation_landscape_nchw.onnx", 1.22),
-    ];
-    for (file, gated) in cases {
+    let mut pictures = decode(&clip);
+    assert!(pictures.len() > FRAMES);
+    pictures.truncate(FRAMES);
+    let grey: Vec<_> = pictures.iter().map(smooth_grey).collect();
+    let width = pictures[0].width() as usize;
+    let rest: Vec<_> = grey.windows(2).map(|pair| resting(&pair[0], &pair[1], width)).collect();
+    for (file, gated, least) in STUDY {
         let model = ModelChoice::Path(models.join(file));
         let settings = Settings { model, device: Device::Cpu, threads: 2, ..Settings::default() };
         let smooth = masks_of(&settings, &pictures);
         let raw = masks_of(&Settings { smooth: None, ..settings }, &pictures);
-        let (calm, wild) = (flicker(&still, &smooth), flicker(&still, &raw));
+        let (calm, wild) = (flicker(&rest, &smooth, &raw), flicker(&rest, &raw, &raw));
         let lag = smooth.iter().zip(&raw).map(|(s, r)| iou(s, r)).fold(1.0, f64::min);
-        eprintln!("{file}: {calm:.2} per mille smooth, {wild:.2} raw, least IoU to the frame's own mask {lag:.3}");
+        eprintln!("{file}: {calm:.2} per mille smooth, {wild:.2} raw, least IoU to the frame's own mask {lag:.4}");
         assert!(calm <= gated * 1.1, "{file}: {calm}");
         assert!(calm < 0.8 * wild, "{file}: {calm} {wild}");
-        assert!(lag > 0.95, "{file}: {lag}");
+        assert!(lag >= least - 0.003, "{file}: {lag}");
     }
 }

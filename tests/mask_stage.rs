@@ -15,7 +15,7 @@ use krea::mask::{Coverage, MAX_FAILURES, MaskStage, ModelChoice, Network, OnErro
 use krea::pipeline::Stage;
 use krea::runtime::Device;
 use krea::runtime::onnx::{Search, probe};
-use mask_support::{frame, rgb_picture, runtime, search, shared};
+use mask_support::{frame, rgb_picture, runtime, search};
 
 const SIZE: usize = 64;
 
@@ -253,19 +253,6 @@ fn a_foreign_model_is_refused_with_what_it_is() {
         let message = refused(&path);
         assert!(message.contains("foreign.onnx") && message.contains(found), "{message}");
     }
-}
-
-#[test]
-fn a_fixed_size_cannot_be_changed() {
-    let test = "a_fixed_size_cannot_be_changed";
-    let Some(models) = shared(test, "models") else { return };
-    if runtime(test).is_none() {
-        return;
-    }
-    let model = ModelChoice::Path(models.join("yolov8n-seg-192x320.onnx"));
-    let settings = Settings { model, mask_size: Some((640, 384)), device: Device::Cpu, ..Settings::default() };
-    let Err(error) = MaskStage::open(&settings, &Places::default(), &search(), (640, 360)) else { panic!("accepted") };
-    assert!(error.to_string().contains("320x192") && error.to_string().contains("640x384"), "{error}");
 }
 
 #[test]

@@ -59,6 +59,11 @@ pub const NOBODY: f32 = -12.0;
 pub trait Network: Send {
     /// Fills `out`. An error is a message for the user.
     fn find(&mut self, picture: &Video, format: Format, out: &mut Coverage) -> Result<(), String>;
+
+    /// Runs once on nothing in particular, and tells if what comes out does not have the shape that it should have.
+    fn try_out(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Which persons count.

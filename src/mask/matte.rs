@@ -88,13 +88,15 @@ impl Matte {
     }
 }
 
-/// Disagreement-gated blend: where two frames' probabilities agree within .1 the new value weighs `1 - strength`, where
-/// they differ by .5 it weighs .95 (or more), so still edges rest and moving ones leave no ghost.
+/// Disagreement-gated blend: where two frames' probabilities agree within .05 the new value weighs `1 - strength`, where
+/// they differ by .4 it weighs .95 (or more), so still edges rest and moving ones leave no ghost. Log odds take the whole
+/// new value there: .95 of the way from a value that was certain leaves the pixel on the old side.
 fn blend(smoothed: &mut Coverage, new: &Coverage, strength: f32) {
     let least = 1.0 - strength;
-    let rise = (0.95 - least).max(0.0);
+    let most = if new.curve == Curve::Logit { 1.0 } else { 0.95 };
+    let rise = (most - least).max(0.0);
     let mix = |s: &mut f32, a: f32, difference: f32| {
-        let gate = ((difference.abs() - 0.1) / 0.4).clamp(0.0, 1.0);
+        let gate = ((difference.abs() - 0.05) / 0.35).clamp(0.0, 1.0);
         *s += (least + rise * gate) * (a - *s);
     };
     let pairs = smoothed.values.iter_mut().zip(&new.values);
@@ -123,12 +125,22 @@ mod tests {
         }
     }
 
+    /// A pixel that was surely a person and now is rather not belongs to the new side at once.
+    #[test]
+    fn log_odds_that_were_certain_do_not_lag() {
+        let grid = |values: Vec<f32>| Coverage { values, curve: Curve::Logit, ..Coverage::default() };
+        let mut s = grid(vec![9.0, -12.0, 1.0]);
+        blend(&mut s, &grid(vec![-0.3, 0.3, 1.2]), SMOOTH);
+        assert!(s.values[0] < 0.0 && s.values[1] > 0.0, "{:?}", s.values);
+        assert!((s.values[2] - 1.07).abs() < 1e-3, "what agrees is damped: {:?}", s.values);
+    }
+
     #[test]
     fn small_changes_are_damped_and_large_ones_are_not() {
         let grid = |values: Vec<f32>| Coverage { values, curve: Curve::Linear, ..Coverage::default() };
         let mut s = grid(vec![0.5, 0.0, 1.0]);
         blend(&mut s, &grid(vec![0.6, 1.0, 0.7]), SMOOTH);
-        let expected = [0.535, 0.95, 0.805];
+        let expected = [0.54357, 0.95, 0.76643];
         assert!(s.values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{:?}", s.values);
     }
 }

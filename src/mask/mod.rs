@@ -9,6 +9,7 @@ pub mod letterbox;
 mod live;
 pub mod matte;
 mod open;
+pub mod refit;
 pub mod rfdetr;
 pub mod selfie;
 pub mod session;
@@ -89,7 +90,7 @@ pub enum OnError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub model: ModelChoice,
-    /// Input width and height of the network, for models that leave it open, and to choose among exports.
+    /// Input width and height of the network. Without it, exports of one size are fitted to the frame's shape.
     pub mask_size: Option<(u32, u32)>,
     /// Least score of a detection, 0..=1. [`DEFAULT_CONFIDENCE`] stands for the network's own default.
     pub confidence: f32,

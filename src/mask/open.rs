@@ -1,5 +1,7 @@
 //! From settings to a running stage: which model, which network code, how many copies, on which device.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 use crate::models::Manifest;
 use crate::runtime::Device;
@@ -8,6 +10,7 @@ use crate::runtime::onnx::{Runtime, Search};
 use super::coverage::Network;
 use super::find::Places;
 use super::live::Live;
+use super::refit;
 use super::rfdetr::RfDetr;
 use super::selfie::{self, Selfie};
 use super::session::{Model, Session};
@@ -44,6 +47,26 @@ impl Chosen {
             Self::Selfie => Model::Embedded { name: "the embedded selfie model", bytes: selfie::LANDSCAPE },
         }
     }
+
+    /// The file's path, and the network in it for the input size that was asked for or that fits the frames; `None` if it
+    /// has that size already or is made in another way.
+    fn changed(&self, settings: &Settings, source: (usize, usize)) -> Option<(&Path, Vec<u8>)> {
+        let Self::File(path) = self else { return None };
+        let model = std::fs::read(path).ok()?;
+        let fixed = refit::fixed_size(&model)?;
+        let asked = settings.mask_size.map(|(w, h)| (w as usize, h as usize));
+        let size = asked.unwrap_or_else(|| refit::fitting(source, fixed));
+        if size == fixed {
+            return None;
+        }
+        match refit::refit(&model, size) {
+            Ok(bytes) => Some((path, bytes)),
+            Err(why) => {
+                tracing::debug!("{} is not fitted to the frame: {why}", path.display());
+                None
+            }
+        }
+    }
 }
 
 impl MaskStage {
@@ -63,13 +86,27 @@ impl MaskStage {
         };
         let threads = settings.threads.max(1);
         let own_threads = if settings.low_latency { threads } else { 1 };
-        let first = open_network(&runtime, model, device, own_threads, settings)?;
+        let source = (frame.0 as usize, frame.1 as usize);
+        let changed = chosen.changed(settings, source);
+        let fitted = changed.as_ref().and_then(|(path, bytes)| {
+            let model = Model::Changed { path, bytes };
+            let opened = open_network(&runtime, model, device, own_threads, settings);
+            let opened = opened.and_then(|mut o| o.network.try_out().map(|()| o).map_err(Error::Model));
+            // An exporter that writes another kind of constant: its network runs as it is.
+            opened
+                .inspect_err(|why| tracing::debug!("{label} is not fitted to the frame: {why}"))
+                .ok()
+                .map(|o| (model, o))
+        });
+        let (model, first) = match fitted {
+            Some(fitted) => fitted,
+            None => (model, open_network(&runtime, model, device, own_threads, settings)?),
+        };
         let copies = match first.provider.as_str() {
             _ if settings.low_latency || first.light => 1,
             "CPU" => threads.min(MAX_COPIES),
             _ => 1,
         };
-        let source = (frame.0 as usize, frame.1 as usize);
         let (width, height) = first.canvas.unwrap_or_else(|| yolo::minimum_rectangle(source));
         let provider = first.provider.clone();
         if let Some(why) = &first.fallback {
@@ -86,7 +123,12 @@ impl MaskStage {
         if let Some(network) = alone {
             let (chosen, settings) = (chosen.clone(), settings.clone());
             let every = settings.every;
-            let reopen = move || Ok(open_network(&runtime, chosen.model(), device, own_threads, &settings)?.network);
+            let is_fitted = matches!(model, Model::Changed { .. });
+            let reopen = move || {
+                let changed = if is_fitted { chosen.changed(&settings, source) } else { None };
+                let model = changed.as_ref().map_or(chosen.model(), |(path, bytes)| Model::Changed { path, bytes });
+                Ok(open_network(&runtime, model, device, own_threads, &settings)?.network)
+            };
             stage.live = Some(Live::start(network, Box::new(reopen), every, stage.stats())?);
         }
         let times = if copies > 1 { format!(", {copies} at a time") } else { String::new() };

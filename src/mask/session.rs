@@ -22,14 +22,22 @@ use crate::runtime::onnx::Runtime;
 #[derive(Clone, Copy)]
 pub enum Model<'a> {
     File(&'a Path),
-    Embedded { name: &'static str, bytes: &'static [u8] },
+    /// What a file holds, changed.
+    Changed {
+        path: &'a Path,
+        bytes: &'a [u8],
+    },
+    Embedded {
+        name: &'static str,
+        bytes: &'static [u8],
+    },
 }
 
 impl Model<'_> {
     /// How messages call it.
     pub fn label(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) | Self::Changed { path, .. } => path.display().to_string(),
             Self::Embedded { name, .. } => (*name).to_owned(),
         }
     }
@@ -109,7 +117,7 @@ impl Session {
         }
         let session = match model {
             Model::File(path) => builder.commit_from_file(path),
-            Model::Embedded { bytes, .. } => builder.commit_from_memory(bytes),
+            Model::Embedded { bytes, .. } | Model::Changed { bytes, .. } => builder.commit_from_memory(bytes),
         }
         .map_err(|e| broken(e.to_string()))?;
         let provider = match provider_name(device) {

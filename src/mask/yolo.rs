@@ -8,11 +8,12 @@ use ffmpeg_next::frame::Video;
 use crate::frame::Format;
 
 use super::coverage::{Choice, Coverage, Curve, NOBODY, Network, View};
-use super::letterbox::{Fit, Layout, Normalise, Sampler};
+use super::letterbox::{Fit, Layout, Normalise, PAD, Sampler};
+use super::refit;
 use super::session::Session;
 
 /// Mask coefficients per detection, and prototypes.
-const PROTOTYPES: usize = 32;
+pub(super) const PROTOTYPES: usize = 32;
 /// Network inputs are multiples of the coarsest stride.
 pub const STRIDE: usize = 32;
 /// The long side that Ultralytics takes for networks with dynamic input.
@@ -398,6 +399,18 @@ impl Network for Yolo {
             out.curve = Curve::Logit;
             out.empty = persons.is_empty();
             Ok(())
+        })?
+    }
+
+    fn try_out(&mut self) -> Result<(), String> {
+        let canvas = self.canvas.ok_or("its input size is open")?;
+        let shape = self.layout.shape(canvas);
+        let boxes = [1, 4 + self.head.classes + PROTOTYPES, refit::anchors(canvas)];
+        let prototypes = [1, PROTOTYPES, canvas.1 / refit::CELL, canvas.0 / refit::CELL];
+        self.session.run(shape, &vec![PAD; shape.iter().product()], |outputs| {
+            let is = |name: &str, shape: &[usize]| outputs.iter().any(|o| o.name == name && o.shape == shape);
+            let fits = is("output0", &boxes) && is("output1", &prototypes);
+            if fits { Ok(()) } else { Err("its outputs have other shapes than they should have".to_owned()) }
         })?
     }
 }

@@ -1,6 +1,8 @@
 //! What the mask tests share: optional test data, pictures, NumPy archives, scores.
 #![allow(dead_code, unreachable_pub)] // each test program uses a part
 
+pub mod toy;
+
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -91,6 +93,31 @@ pub fn trimap_iou(mask: &[u8], trimap: &[u8]) -> f64 {
     let mask: Vec<u8> = pairs().map(|(m, _)| *m).collect();
     let truth: Vec<u8> = pairs().map(|(_, t)| *t).collect();
     iou(&mask, &truth)
+}
+
+/// Every picture of a clip.
+pub fn decode(path: &Path) -> Vec<Video> {
+    let mut input = ffmpeg_next::format::input(path).unwrap();
+    let stream = input.streams().best(ffmpeg_next::media::Type::Video).unwrap();
+    let index = stream.index();
+    let context = ffmpeg_next::codec::Context::from_parameters(stream.parameters()).unwrap();
+    let mut decoder = context.decoder().video().unwrap();
+    let mut pictures = Vec::new();
+    let mut receive = |decoder: &mut ffmpeg_next::decoder::Video| {
+        let mut picture = Video::empty();
+        while decoder.receive_frame(&mut picture).is_ok() {
+            pictures.push(std::mem::replace(&mut picture, Video::empty()));
+        }
+    };
+    for (stream, packet) in input.packets() {
+        if stream.index() == index {
+            decoder.send_packet(&packet).unwrap();
+            receive(&mut decoder);
+        }
+    }
+    decoder.send_eof().unwrap();
+    receive(&mut decoder);
+    pictures
 }
 
 /// The float arrays of a NumPy archive: shape and numbers in C order, by name.
