@@ -152,6 +152,9 @@ fn names_that_say_nothing_are_told_apart_by_what_is_in_them() {
 
 #[test]
 fn the_surer_name_wins_and_safetensors_before_pickle() {
+    let short = Models::new(&FLAT[1..]);
+    short.write("self_forcing_dmd.sft", &safetensors(DIT));
+    assert_eq!(short.bundle(false).unwrap().dit, short.path("self_forcing_dmd.sft"));
     let models = Models::new(&FLAT);
     models.write("diffusion_pytorch_model.safetensors", &safetensors(DIT));
     models.write("krea-realtime-video-14b.pt", &pickle(DIT));
@@ -169,6 +172,8 @@ fn two_that_are_equally_good_are_both_named() {
     let models = Models::new(&FLAT);
     models.write("self_forcing_dmd.safetensors", &safetensors(DIT));
     models.refused(false, &["more than one", "krea-realtime-video-14b.safetensors", "self_forcing_dmd.safetensors"]);
+    models.write("self_forcing_dmd.sft", &safetensors(DIT));
+    models.refused(false, &["more than one"]);
     let named = bundle(&models.path("self_forcing_dmd.safetensors"), false).unwrap();
     assert_eq!(named.dit, models.path("self_forcing_dmd.safetensors"));
     assert_eq!(named.vae, Some(models.path("Wan2_1_VAE_bf16.safetensors")));

@@ -56,7 +56,7 @@ impl Folder {
             return;
         }
         let pickle = name.ends_with(".pt") || name.ends_with(".pth");
-        if !pickle && !name.ends_with(".safetensors") && !name.ends_with(INDEX) {
+        if !pickle && ![".safetensors", ".sft", INDEX].iter().any(|end| name.ends_with(end)) {
             return;
         }
         if name.contains("-of-") {
