@@ -45,6 +45,7 @@ lint:
 bench: build
 	@.ci/deps test
 	python3 benches/table.py --krea $(KREA)
+	$(CARGO) bench --bench generation
 
 bench-wan:
 	@.ci/deps build torch

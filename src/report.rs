@@ -183,15 +183,18 @@ pub struct GenerationReport {
     pub skipped: u64,
     /// Mean time of a block.
     pub milliseconds: f64,
+    /// Share of the time from the first block to the last in which the model waited for pictures, 0 to 1.
+    pub idle: f64,
 }
 
 impl GenerationReport {
     pub fn of(model: String, stats: &generate::Stats) -> Self {
         let blocks = get(&stats.blocks);
-        let milliseconds = get(&stats.nanoseconds) as f64 / 1e6 / blocks.max(1) as f64;
+        let (busy, waited) = (get(&stats.nanoseconds) as f64, get(&stats.idle_nanoseconds) as f64);
+        let (milliseconds, idle) = (busy / 1e6 / blocks.max(1) as f64, waited / (busy + waited).max(1.0));
         let (resets, lost, passed, skipped) =
             (get(&stats.resets), get(&stats.lost), get(&stats.passed), get(&stats.skipped));
-        Self { model, blocks, resets, lost, passed, skipped, milliseconds }
+        Self { model, blocks, resets, lost, passed, skipped, milliseconds, idle }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ffmpeg::format::Pixel;
 use ffmpeg_next as ffmpeg;
@@ -45,6 +46,8 @@ pub struct Stats {
     pub skipped: AtomicU64,
     /// Nanoseconds inside the generator.
     pub nanoseconds: AtomicU64,
+    /// Nanoseconds between two blocks, in which the generator had nothing to do.
+    pub idle_nanoseconds: AtomicU64,
 }
 
 impl Stats {
@@ -70,6 +73,8 @@ pub struct GenerateStage {
     /// The last block was lost, and this one is its second try.
     again: bool,
     last: Option<Glance>,
+    /// When the last block was done.
+    ended: Option<Instant>,
     packed: Vec<u8>,
     made: Vec<u8>,
     pool: Option<PicturePool>,
@@ -91,6 +96,7 @@ impl GenerateStage {
             steered: false,
             again: false,
             last: None,
+            ended: None,
             packed: Vec::new(),
             made: Vec::new(),
             pool: None,
@@ -194,9 +200,13 @@ impl GenerateStage {
         let bytes = width as usize * height as usize * 3;
         self.made.resize(needed * bytes, 0);
         let input = (!self.options.text_only).then_some(&self.packed[..]);
-        let start = std::time::Instant::now();
+        let start = Instant::now();
+        if let Some(ended) = self.ended {
+            Stats::add(&self.stats.idle_nanoseconds, (start - ended).as_nanos() as usize);
+        }
         let block = self.generator.next(input, &mut self.made)?;
-        self.stats.nanoseconds.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.ended = Some(Instant::now());
+        Stats::add(&self.stats.nanoseconds, start.elapsed().as_nanos() as usize);
         let Some(block) = block else { return Ok(()) };
         Stats::add(&self.stats.blocks, 1);
 
