@@ -39,17 +39,14 @@ enum Chosen {
 }
 
 impl Chosen {
-    /// The file's path, and the network in it for the input size that was asked for or that fits the frames; `None` if it
-    /// has that size already or is made in another way.
+    /// The file's path, and the network in it for the input size that was asked for or that fits the frames; `None` if it is
+    /// made in a way that krea does not know.
     fn changed(&self, settings: &Settings, source: (usize, usize)) -> Option<(&Path, Vec<u8>)> {
         let Self::File(path) = self else { return None };
         let model = std::fs::read(path).ok()?;
         let fixed = refit::fixed_size(&model)?;
         let asked = settings.mask_size.map(|(w, h)| (w as usize, h as usize));
         let size = asked.unwrap_or_else(|| refit::fitting(source, fixed));
-        if size == fixed {
-            return None;
-        }
         match refit::refit(&model, size) {
             Ok(bytes) => Some((path, bytes)),
             Err(why) => {
@@ -85,13 +82,7 @@ impl MaskStage {
         let changed = chosen.changed(settings, source);
         let fitted = changed.as_ref().and_then(|(path, bytes)| {
             let model = Model::Changed { path, bytes };
-            let opened = open_network(&runtime, model, device, own_threads, settings);
-            let opened = opened.and_then(|mut o| o.network.try_out().map(|()| o).map_err(Error::Model));
-            // An exporter that writes another kind of constant: its network runs as it is.
-            opened
-                .inspect_err(|why| tracing::debug!("{label} is not fitted to the frame: {why}"))
-                .ok()
-                .map(|o| (model, o))
+            Some((model, open_changed(&runtime, model, device, own_threads, settings)?))
         });
         let (model, first) = match fitted {
             Some(fitted) => fitted,
@@ -149,6 +140,19 @@ fn missing(name: &str, places: &Places) -> String {
         "no model called '{name}' in {}. {remedy}{name}.onnx may also lie in the folder that KREA_MODELS_DIR names; --mask-model selfie needs no file",
         places.describe()
     )
+}
+
+/// Loads a model that krea has changed; `None` if it does not work, for whatever reason: then it runs as it is.
+fn open_changed(
+    runtime: &Runtime,
+    model: Model<'_>,
+    device: Device,
+    threads: usize,
+    settings: &Settings,
+) -> Option<Opened> {
+    let opened = open_network(runtime, model, device, threads, settings);
+    let tried = opened.and_then(|mut o| o.network.try_out().map(|()| o).map_err(Error::Model));
+    tried.inspect_err(|why| tracing::debug!("{} is not fitted to the frame: {why}", model.label())).ok()
 }
 
 /// Loads a model and tells by its inputs and outputs what kind of network it is.
