@@ -1,5 +1,6 @@
 //! From settings to a running stage: which model, which network code, how many copies, on which device.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -100,9 +101,7 @@ impl MaskStage {
             notice = Some(notice.map_or(told.clone(), |n| format!("{n}; {told}")));
         }
         let mut networks = vec![first.network];
-        for _ in 1..copies {
-            networks.push(open_network(&runtime, model, Device::Cpu, own_threads, settings)?.network);
-        }
+        networks.extend(open_copies(&runtime, model, copies - 1, own_threads, settings)?);
         let mut stage = Self::new(networks, settings);
         let times = if copies > 1 { format!(", {copies} at a time") } else { String::new() };
         let version = &runtime.library.version;
@@ -153,6 +152,21 @@ fn open_changed(
     let opened = open_network(runtime, model, device, threads, settings);
     let tried = opened.and_then(|mut o| o.network.try_out().map(|()| o).map_err(Error::Model));
     tried.inspect_err(|why| tracing::debug!("{} is not fitted to the frame: {why}", model.label())).ok()
+}
+
+/// Loads a model some more times, all at once: one after the other, they would keep a machine with many cores waiting.
+fn open_copies(
+    runtime: &Runtime,
+    model: Model<'_>,
+    copies: usize,
+    threads: usize,
+    settings: &Settings,
+) -> Result<Vec<Box<dyn Network>>> {
+    let open = || open_network(runtime, model, Device::Cpu, threads, settings).map(|opened| opened.network);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..copies).map(|_| scope.spawn(open)).collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// Loads a model and tells by its inputs and outputs what kind of network it is.
