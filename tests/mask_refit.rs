@@ -202,7 +202,7 @@ fn a_refitted_export_equals_the_real_one() {
         mask
     };
     let real = mask("yolov8n-seg-192x320.onnx");
-    assert!(real.iter().any(|&a| a == 255));
+    assert!(real.contains(&255));
     assert!(mask("yolov8n-seg-384x640.onnx") == real);
     assert!(mask("yolov8n-seg.onnx") == real);
 }
