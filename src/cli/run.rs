@@ -79,7 +79,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "MODEL", default_value = "auto", env = "KREA_MASK_MODEL", help_heading = "Mask")]
     mask_model: ModelChoice,
 
-    /// Input size of the network, for models that come in several sizes
+    /// Input size of the network, for YOLO exports of any size and models that leave it open
     #[arg(long, value_name = "WxH", value_parser = parse::whole_size, help_heading = "Mask")]
     mask_size: Option<(u32, u32)>,
 

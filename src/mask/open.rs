@@ -1,5 +1,6 @@
 //! From settings to a running stage: which model, which network code, how many copies, on which device.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -48,17 +49,14 @@ impl Chosen {
         }
     }
 
-    /// The file's path, and the network in it for the input size that was asked for or that fits the frames; `None` if it
-    /// has that size already or is made in another way.
+    /// The file's path, and the network in it for the input size that was asked for or that fits the frames; `None` if it is
+    /// made in a way that krea does not know.
     fn changed(&self, settings: &Settings, source: (usize, usize)) -> Option<(&Path, Vec<u8>)> {
         let Self::File(path) = self else { return None };
         let model = std::fs::read(path).ok()?;
         let fixed = refit::fixed_size(&model)?;
         let asked = settings.mask_size.map(|(w, h)| (w as usize, h as usize));
         let size = asked.unwrap_or_else(|| refit::fitting(source, fixed));
-        if size == fixed {
-            return None;
-        }
         match refit::refit(&model, size) {
             Ok(bytes) => Some((path, bytes)),
             Err(why) => {
@@ -90,13 +88,7 @@ impl MaskStage {
         let changed = chosen.changed(settings, source);
         let fitted = changed.as_ref().and_then(|(path, bytes)| {
             let model = Model::Changed { path, bytes };
-            let opened = open_network(&runtime, model, device, own_threads, settings);
-            let opened = opened.and_then(|mut o| o.network.try_out().map(|()| o).map_err(Error::Model));
-            // An exporter that writes another kind of constant: its network runs as it is.
-            opened
-                .inspect_err(|why| tracing::debug!("{label} is not fitted to the frame: {why}"))
-                .ok()
-                .map(|o| (model, o))
+            Some((model, open_changed(&runtime, model, device, own_threads, settings)?))
         });
         let (model, first) = match fitted {
             Some(fitted) => fitted,
@@ -114,9 +106,7 @@ impl MaskStage {
             notice = Some(notice.map_or(told.clone(), |n| format!("{n}; {told}")));
         }
         let mut networks = vec![first.network];
-        for _ in 1..copies {
-            networks.push(open_network(&runtime, model, Device::Cpu, own_threads, settings)?.network);
-        }
+        networks.extend(open_copies(&runtime, model, copies - 1, own_threads, settings)?);
         let version = runtime.library.version.clone();
         let alone = if settings.low_latency { networks.pop() } else { None };
         let mut stage = Self::new(networks, settings);
@@ -166,6 +156,34 @@ fn missing(name: &str, places: &Places) -> String {
         "no model called '{name}' in {}. {remedy}{name}.onnx may also lie in the folder that KREA_MODELS_DIR names; --mask-model selfie needs no file",
         places.describe()
     )
+}
+
+/// Loads a model that krea has changed; `None` if it does not work, for whatever reason: then it runs as it is.
+fn open_changed(
+    runtime: &Runtime,
+    model: Model<'_>,
+    device: Device,
+    threads: usize,
+    settings: &Settings,
+) -> Option<Opened> {
+    let opened = open_network(runtime, model, device, threads, settings);
+    let tried = opened.and_then(|mut o| o.network.try_out().map(|()| o).map_err(Error::Model));
+    tried.inspect_err(|why| tracing::debug!("{} is not fitted to the frame: {why}", model.label())).ok()
+}
+
+/// Loads a model some more times, all at once: one after the other, they would keep a machine with many cores waiting.
+fn open_copies(
+    runtime: &Runtime,
+    model: Model<'_>,
+    copies: usize,
+    threads: usize,
+    settings: &Settings,
+) -> Result<Vec<Box<dyn Network>>> {
+    let open = || open_network(runtime, model, Device::Cpu, threads, settings).map(|opened| opened.network);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..copies).map(|_| scope.spawn(open)).collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// Loads a model and tells by its inputs and outputs what kind of network it is.

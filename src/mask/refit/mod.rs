@@ -4,6 +4,7 @@
 //! constants: the shapes of input and outputs, the centres and strides of the anchors, and how many anchors there are. An
 //! export that says anything else is left alone.
 
+mod dfl;
 mod wire;
 
 use half::f16;
@@ -65,20 +66,23 @@ pub fn fixed_size(model: &[u8]) -> Option<Size> {
     let (_, boxes) = named("output0")?;
     let (_, masks) = named("output1")?;
     let grid = [Some(1), Some(PROTOTYPES as u64), Some((size.1 / CELL) as u64), Some((size.0 / CELL) as u64)];
-    let whole = size.0 % STRIDE == 0 && size.1 % STRIDE == 0 && inputs.next().is_none();
+    let whole = size.0.is_multiple_of(STRIDE) && size.1.is_multiple_of(STRIDE) && inputs.next().is_none();
     let fits = boxes.len() == 3 && boxes[2] == Some(anchors(size) as u64) && masks == grid;
     (whole && fits).then_some(size)
 }
 
-/// The same network for an input of `size`, as the bytes of an ONNX file.
+/// The same network for an input of `size`, as the bytes of an ONNX file, and a little faster where [`dfl`] knows how.
 pub fn refit(model: &[u8], size: Size) -> Result<Vec<u8>, String> {
     let old = fixed_size(model).ok_or("it is no YOLO segmentation network of one size")?;
-    if size.0 == 0 || size.1 == 0 || size.0 % STRIDE != 0 || size.1 % STRIDE != 0 {
+    if size.0 == 0 || size.1 == 0 || !size.0.is_multiple_of(STRIDE) || !size.1.is_multiple_of(STRIDE) {
         return Err(format!("{}x{} is no multiple of {STRIDE}", size.0, size.1));
     }
     let mut change = Change { old: Anchors::of(old), new: Anchors::of(size), size, centres: 0, strides: 0 };
     let model = wire::rewrite(model, |field| match field {
-        Field { number: MODEL_GRAPH, value: Value::Bytes(graph), .. } => Ok(Edit::Bytes(change.graph(graph)?)),
+        Field { number: MODEL_GRAPH, value: Value::Bytes(graph), .. } => {
+            let graph = change.graph(graph)?;
+            Ok(Edit::Bytes(dfl::reordered(&graph).unwrap_or(graph)))
+        }
         _ => Ok(Edit::Keep),
     })?;
     if change.centres == 0 || change.strides == 0 {
