@@ -344,3 +344,27 @@ fn flags_that_make_no_sense_are_usage_errors() {
         assert!(scratch.names().is_empty(), "{args:?} left {:?}", scratch.names());
     }
 }
+
+#[test]
+fn a_start_behind_the_end_says_so_with_every_encoder() {
+    let scratch = Scratch::new();
+    // SVT-AV1 never came back from being closed without a frame.
+    for codec in ["libx264", "libsvtav1"] {
+        let out = scratch.path("x.mkv");
+        let mut child = krea(["run", CLIP, "--codec", codec, "--start", "100", "-o", &out]).spawn().unwrap();
+        let begun = std::time::Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed().as_secs() > 60 {
+                child.kill().unwrap();
+                panic!("{codec}: it never ends");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        // 2 where this FFmpeg has no such encoder.
+        assert!(matches!(status.code(), Some(3 | 2)), "{codec}: {status}");
+        assert!(scratch.names().is_empty(), "{:?}", scratch.names());
+    }
+}

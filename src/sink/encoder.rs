@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::mem::ManuallyDrop;
 
 use ffmpeg::ffi;
 use ffmpeg::format::Pixel;
@@ -15,7 +16,7 @@ use crate::frame::{Frame, PicturePool, plain};
 use crate::stream::{Fields, VideoInfo};
 
 pub(super) struct Encoder {
-    encoder: encoder::Video,
+    encoder: ManuallyDrop<encoder::Video>,
     /// The unit of the packets' times.
     pub(super) time_base: Rational,
     info: VideoInfo,
@@ -33,6 +34,17 @@ struct Converter {
 
 // SAFETY: made on first use in `encode`, which only the sink's thread calls; moved before that only as `None`.
 unsafe impl Send for Converter {}
+
+impl Drop for Encoder {
+    /// SVT-AV1 waits for ever when it is closed before its first frame: then it is left to the end of the process.
+    fn drop(&mut self) {
+        let waits = self.durations.is_empty() && self.encoder.codec().is_some_and(|c| c.name() == "libsvtav1");
+        if !waits {
+            // SAFETY: this is the only place, and nobody uses the encoder afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.encoder) }
+        }
+    }
+}
 
 impl Encoder {
     pub(super) fn open(plan: &Plan, info: &VideoInfo) -> Result<Self> {
@@ -96,7 +108,7 @@ impl Encoder {
             }
         }
         Ok(Self {
-            encoder: video.open_as_with(plan.codec, options)?,
+            encoder: ManuallyDrop::new(video.open_as_with(plan.codec, options)?),
             time_base,
             info: info.clone(),
             encoded: plan.encoded,
