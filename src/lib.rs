@@ -9,6 +9,7 @@ pub mod composite;
 pub mod console;
 pub mod control;
 pub mod error;
+mod ffmpeg_devices;
 mod ffmpeg_log;
 pub mod frame;
 mod job;
