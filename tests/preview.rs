@@ -58,9 +58,22 @@ impl Screen {
         String::from_utf8(found).unwrap().lines().next().map(str::to_owned)
     }
 
+    /// The window, once one that it has replaced is gone.
+    fn only_window(&self) -> String {
+        let start = Instant::now();
+        loop {
+            let found = String::from_utf8(self.ask("xdotool", &["search", "--name", "^krea - "])).unwrap();
+            match found.lines().collect::<Vec<_>>()[..] {
+                [one] => return one.to_owned(),
+                _ => assert!(start.elapsed() < PATIENCE, "the windows are {found}"),
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What xdotool says to the window, which has the keyboard.
     fn key(&self, key: &str) {
-        let window = self.window().expect("the window is open");
+        let window = self.only_window();
         self.ask("xdotool", &["windowfocus", "--sync", &window]);
         self.ask("xdotool", &["key", key]);
     }
