@@ -2,17 +2,20 @@
 
 INPUT  ?= examples/astronaut.mp4
 PREFIX ?= /usr/local
+# How long `make soak` watches.
+SECONDS ?= 1800
 CARGO  ?= cargo
 # Where cargo puts the binaries; follows CARGO_TARGET_DIR.
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 KREA   := $(TARGET)/release/krea
 
-.PHONY: help demo build test lint bench bench-wan completions install clean
+.PHONY: help demo build test soak lint bench bench-wan completions install clean
 
 help:
 	@echo "make demo              remove the background of the clip in examples/, into demo.mp4"
 	@echo "make demo INPUT=my.mp4 ... of your own clip"
 	@echo "make test              run all tests"
+	@echo "make soak              watch the memory of a live run for half an hour (SECONDS=180 for three minutes)"
 	@echo "make lint              formatting, clippy and, where cargo-deny is installed, licences"
 	@echo "make bench             measure krea beside its peers, as ratios"
 	@echo "make bench-wan         measure krea-wan beside diffusers, as ratios"
@@ -34,6 +37,11 @@ test:
 	@.ci/deps build ort torch test
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
+
+# Optimised, as a run of that length would be.
+soak:
+	@.ci/deps build ort
+	KREA_SOAK_SECONDS=$(SECONDS) $(CARGO) test --release --test soak -- --ignored --nocapture
 
 lint:
 	@.ci/deps build ort torch

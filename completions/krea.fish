@@ -35,7 +35,7 @@ complete -c krea -n "__fish_krea_needs_command" -f -a "completions" -d 'Print th
 complete -c krea -n "__fish_krea_needs_command" -f -a "man" -d 'Print the man page'
 complete -c krea -n "__fish_krea_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c krea -n "__fish_krea_using_subcommand run" -l webcam -d 'Read a camera instead: the first one, or the one with this number or name; `krea devices` lists them' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, - for standard output, or a stream (udp://, srt://, rtmp://, rtsp://). Once more for a stream beside the file; it carries the picture only, and never holds the file up' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a virtual camera (v4l2:/dev/video9). Once more for a stream beside the file; it carries the picture only, and never holds the file up' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l bg -d 'What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-model -d 'auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else the selfie model that is built in' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-size -d 'Input size of the network, for models that come in several sizes' -r

@@ -45,6 +45,9 @@ pub(crate) fn run(settings: Settings) -> Result<Exit> {
         Place::File(path) => Some(path.as_path()),
         _ => None,
     };
+    for stream in &settings.streams {
+        sink::check(stream, None, settings.overwrite)?;
+    }
     if !sink::check(&settings.output, input_path, settings.overwrite)? {
         tracing::info!("{} exists already; left as it is", settings.output);
         return Ok(Exit::Done);
@@ -334,8 +337,7 @@ fn join_sinks(
         (None, Some(sink)) => sink,
         (None, None) => return Err(Error::Usage("there is no output: name one with -o".to_owned())),
     };
-    let watched =
-        alone || [&settings.output].into_iter().chain(&settings.streams).any(|d| matches!(d, Destination::Url(_)));
+    let watched = alone || [&settings.output].into_iter().chain(&settings.streams).any(|d| d.is_stream());
     let recorded = matches!(settings.input, Place::File(_) | Place::Stdin);
     // Repainted frames come in blocks.
     let sink = if watched && (recorded || settings.generation.is_some()) {
@@ -363,7 +365,9 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
 fn flow(settings: &Settings) -> Flow {
     match settings.output {
         _ if settings.max_latency.is_some() => Flow::Latest,
-        Destination::Stdout | Destination::Url(_) | Destination::Window if settings.input.has_own_pace() => {
+        Destination::Stdout | Destination::Url(_) | Destination::Camera(_) | Destination::Window
+            if settings.input.has_own_pace() =>
+        {
             Flow::Latest
         }
         // A model that is slower than the camera would fall behind for ever.

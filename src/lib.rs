@@ -11,6 +11,7 @@ pub mod console;
 pub mod control;
 pub mod doctor;
 pub mod error;
+mod ffmpeg_devices;
 mod ffmpeg_log;
 pub mod frame;
 pub mod generate;

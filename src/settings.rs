@@ -91,9 +91,9 @@ impl Settings {
         {
             return Err(Error::Usage("input and output are the same pictures".to_owned()));
         }
-        if let Some(second) = self.streams.iter().find(|s| !matches!(s, Destination::Url(_))) {
+        if let Some(second) = self.streams.iter().find(|s| !s.is_stream()) {
             return Err(Error::Usage(format!(
-                "-o {second}: of several outputs one may be a file; the others are streams (udp://, srt://, rtmp://, rtsp://)"
+                "-o {second}: of several outputs one may be a file; the others are streams (udp://, srt://, rtmp://, rtsp://, v4l2:)"
             )));
         }
         self.hand_to_generation()?;

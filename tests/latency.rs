@@ -64,6 +64,7 @@ fn an_undisturbed_stream_is_shown_at_once_and_whole() {
     running.wait_until("a line with a latency", |said| said.contains("\"latency_ms\":{\"p50\""));
     let said = running.lines();
     let last = said.last().unwrap();
+    eprintln!("by its own account {}", last["latency_ms"]);
     assert!(last["latency_ms"]["p50"].as_f64().unwrap() < 200.0, "{last}");
     assert!((25.0..=35.0).contains(&last["fps_in"].as_f64().unwrap()), "{last}");
     assert!(last["queues"]["sink"].is_u64() && last["drops"]["source"].is_u64(), "{last}");

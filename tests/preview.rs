@@ -1,6 +1,7 @@
 //! The preview window under a virtual X server: what it shows, its keys, its end; and no server at all.
 
 mod harness;
+mod live_support;
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use harness::{CLIP, Scratch, assert_plays, frame_count, krea, run, skip};
+use live_support::{Camera, onnx};
 
 /// A virtual X server of its own for each test.
 struct Screen {
@@ -56,9 +58,22 @@ impl Screen {
         String::from_utf8(found).unwrap().lines().next().map(str::to_owned)
     }
 
+    /// The window, once one that it has replaced is gone.
+    fn only_window(&self) -> String {
+        let start = Instant::now();
+        loop {
+            let found = String::from_utf8(self.ask("xdotool", &["search", "--name", "^krea - "])).unwrap();
+            match found.lines().collect::<Vec<_>>()[..] {
+                [one] => return one.to_owned(),
+                _ => assert!(start.elapsed() < PATIENCE, "the windows are {found}"),
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What xdotool says to the window, which has the keyboard.
     fn key(&self, key: &str) {
-        let window = self.window().expect("the window is open");
+        let window = self.only_window();
         self.ask("xdotool", &["windowfocus", "--sync", &window]);
         self.ask("xdotool", &["key", key]);
     }
@@ -66,6 +81,22 @@ impl Screen {
     fn title(&self) -> String {
         let window = self.window().expect("the window is open");
         String::from_utf8(self.ask("xdotool", &["getwindowname", &window])).unwrap()
+    }
+
+    #[track_caller]
+    fn title_becomes(&self, what: &str, right: impl Fn(&str) -> bool) {
+        let start = Instant::now();
+        while !right(&self.title()) {
+            assert!(start.elapsed() < PATIENCE, "no {what} in the title: {}", self.title());
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks the window to close, as its button does.
+    fn close(&self) {
+        let window = self.window().expect("the window is open");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/close_window.py");
+        self.ask("/usr/bin/python3", &[script, &window]);
     }
 
     /// The inside of the window.
@@ -190,7 +221,58 @@ fn the_window_shows_the_result_and_obeys_keys() {
     screen.key("space");
     screen.wait_for("another picture", |s| s.0 != still.0);
 
+    screen.key("q");
+    end(child).exits(0);
+}
+
+#[test]
+fn a_small_picture_is_shown_larger_and_small_again() {
+    let Some(screen) = Screen::start("a_small_picture_is_shown_larger_and_small_again") else { return };
+    let child = screen.krea(["run", "lavfi:testsrc2=s=320x240,realtime", "--preview"]);
+    let size = |size| move |s: &Shot| s.0.dimensions() == size && s.share(0.0..1.0, |p| p != [0; 3]) > 0.5;
+    screen.wait_for("the picture at its own size", size((320, 240)));
+    // The largest multiple that the screen has room for.
     screen.key("f");
+    screen.wait_for("a larger picture", size((960, 720)));
+    screen.key("f");
+    screen.wait_for("the picture at its own size again", size((320, 240)));
+    screen.key("q");
+    end(child).exits(0);
+}
+
+#[test]
+fn closing_the_window_ends_what_is_only_a_window() {
+    let Some(screen) = Screen::start("closing_the_window_ends_what_is_only_a_window") else { return };
+    let scratch = Scratch::new();
+    let args = long_run(&scratch);
+    let child = screen.krea(args.iter().map(String::as_str));
+    screen.wait_for("a person on green", Shot::is_composite);
+    screen.close();
+    end(child).exits(0);
+
+    // Beside a file the file goes on.
+    let out = scratch.path("out.mkv");
+    let args = ["run", CLIP, "--size", "1280x960", "--preview", "-o", &out];
+    let child = screen.krea(args);
+    screen.wait_for("the picture", |_| true);
+    screen.close();
+    end(child).exits(0).says("the preview is closed; the output goes on");
+    assert_eq!(frame_count(&out), 125);
+}
+
+#[test]
+fn the_title_of_a_live_run_tells_its_latency_and_a_lost_mask() {
+    let Some(screen) = Screen::start("the_title_of_a_live_run_tells_its_latency_and_a_lost_mask") else { return };
+    let scratch = Scratch::new();
+    let model = scratch.path("dazzled.onnx");
+    onnx::fails_in_bright_light(model.as_ref());
+    let camera = Camera::start(25, |number| if number < 75 { 122 } else { 140 });
+    let child = screen.krea(["run", &camera.url, "--remove-bg", "--mask-model", &model, "--preview"]);
+    screen.wait_for("half a picture on green", |s| s.green(0.55..1.0) > 0.9 && s.green(0.0..0.45) < 0.1);
+    screen.title_becomes("latency", |title| title.contains(" fps, ") && title.contains(" ms"));
+    assert!(!screen.title().contains("mask lost"), "{}", screen.title());
+    screen.title_becomes("the lost mask", |title| title.contains("mask lost"));
+    screen.wait_for("the whole picture", |s| s.green(0.0..1.0) < 0.01);
     screen.key("q");
     end(child).exits(0);
 }

@@ -52,7 +52,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, default_missing_value = "", conflicts_with = "input")]
     webcam: Option<String>,
 
-    /// Where to write: a file, frames/%05d.png, - for standard output, or a stream (udp://, srt://, rtmp://, rtsp://).
+    /// Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a
+    /// virtual camera (v4l2:/dev/video9).
     /// Once more for a stream beside the file; it carries the picture only, and never holds the file up
     #[arg(short, long, value_name = "OUTPUT", required_unless_present = "preview")]
     output: Vec<String>,

@@ -8,7 +8,7 @@ use ffmpeg_next as ffmpeg;
 use super::encoder::{self, Encoder};
 use super::muxer::{self, Container, Contents, says};
 use super::plan::Plan;
-use super::target::{Destination, Part};
+use super::target::{Destination, LOOPBACK, Part};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::pipeline::{Control, End, Sink};
@@ -79,6 +79,7 @@ impl FileSink {
             (Destination::Stdout, _) => "pipe:1".to_owned(),
             (Destination::Url(url), _) => url.clone(),
             (Destination::Window, _) => "-".to_owned(),
+            (Destination::Camera(device), _) => text(device)?.to_owned(),
             (Destination::Pictures(path) | Destination::File(path), _) => format!("file:{}", text(path)?),
         };
         let contents = Contents {
@@ -194,6 +195,11 @@ fn text(path: &std::path::Path) -> Result<&str> {
 /// What went wrong in the words of the person who waits for the file.
 fn failure(destination: &Destination, error: ffmpeg::Error) -> Error {
     match error {
+        other if matches!(destination, Destination::Camera(_)) => Error::Output(format!(
+            "{destination}: takes no pictures: {}; it is no virtual camera, or another program writes to it. For browsers \
+             it must be loaded with exclusive_caps=1; {LOOPBACK}",
+            says(other)
+        )),
         ffmpeg::Error::Other { errno: libc::EPIPE } => Error::Closed,
         ffmpeg::Error::Exit => Error::Output(format!("{destination}: the other side does not answer; given up")),
         ffmpeg::Error::Other { errno: libc::ENOSPC } => {

@@ -11,6 +11,7 @@ use ffmpeg_next as ffmpeg;
 
 use super::target::Destination;
 use crate::error::{Error, Result};
+use crate::ffmpeg_devices;
 use crate::frame::{Format, has_alpha, is_rgb, plain};
 
 /// What the user asked of the output.
@@ -99,7 +100,13 @@ impl Muxer {
 
 impl Plan {
     /// Chooses for a source whose pictures are stored as `native`.
-    pub fn new(destination: &Destination, native: Pixel, choices: Choices) -> Result<Self> {
+    pub fn new(destination: &Destination, native: Pixel, mut choices: Choices) -> Result<Self> {
+        if matches!(destination, Destination::Camera(_)) {
+            ffmpeg_devices::register()?;
+            // What every program that reads cameras understands.
+            choices.pix_fmt.get_or_insert_with(|| "yuv420p".to_owned());
+            choices.codec.get_or_insert_with(|| "rawvideo".to_owned());
+        }
         let muxer = muxer(destination, choices.format.as_deref())?;
         let codec = video_codec(&muxer, destination, &choices)?;
         let encoded = pixel_format(&codec, native, &choices)?;
@@ -110,7 +117,7 @@ impl Plan {
                 codec.name()
             )));
         }
-        let live = matches!(destination, Destination::Url(_));
+        let live = destination.is_stream();
         let full_range = encoded != plain(encoded) || codec.id() == codec::Id::MJPEG;
         Ok(Self { muxer, codec, encoded, working: working_format(encoded), full_range, live, choices })
     }
@@ -124,6 +131,9 @@ fn muxer(destination: &Destination, wanted: Option<&str>) -> Result<Muxer> {
         unsafe { ffi::av_guess_format(p(name), p(file), ptr::null()) }
     };
     let (found, complaint) = match (wanted, destination) {
+        (_, Destination::Camera(_)) => {
+            (guess(Some(c"v4l2"), None), "this FFmpeg cannot write to a virtual camera".to_owned())
+        }
         (Some(name), _) => (
             guess(Some(&c(name)?), None),
             format!("'{name}' is no output format of FFmpeg; `ffmpeg -muxers` lists them"),

@@ -16,6 +16,8 @@ pub enum Destination {
     Pictures(PathBuf),
     Stdout,
     Url(String),
+    /// A virtual camera of Video4Linux, which other programs see as a camera.
+    Camera(PathBuf),
     /// Nothing is written: the preview is all.
     Window,
 }
@@ -24,6 +26,8 @@ impl Destination {
     pub fn parse(text: &str) -> Self {
         if text == "-" {
             Self::Stdout
+        } else if let Some(device) = text.strip_prefix("v4l2:") {
+            Self::Camera(PathBuf::from(device))
         } else if text.contains("://") {
             Self::Url(text.to_owned())
         } else if crate::stream::is_numbered(text) {
@@ -33,10 +37,15 @@ impl Destination {
         }
     }
 
+    /// Someone watches while it is made, and it can stand beside another output.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Url(_) | Self::Camera(_))
+    }
+
     /// The main output, a file if there is one, and the streams beside it. Without any, the window is all.
     pub fn among(texts: &[String]) -> (Self, Vec<Self>) {
         let mut all: Vec<Self> = texts.iter().map(|t| Self::parse(t)).collect();
-        let main = all.iter().position(|d| !matches!(d, Self::Url(_))).unwrap_or(0);
+        let main = all.iter().position(|d| !d.is_stream()).unwrap_or(0);
         let output = if all.is_empty() { Self::Window } else { all.remove(main) };
         (output, all)
     }
@@ -57,6 +66,7 @@ impl fmt::Display for Destination {
             Self::File(path) | Self::Pictures(path) => write!(f, "{}", path.display()),
             Self::Stdout => write!(f, "standard output"),
             Self::Url(url) => write!(f, "{}", crate::address::without_secrets(url)),
+            Self::Camera(device) => write!(f, "v4l2:{}", device.display()),
             Self::Window => write!(f, "the window"),
         }
     }
@@ -80,6 +90,7 @@ pub fn check(destination: &Destination, input: Option<&Path>, overwrite: Overwri
     let path = match destination {
         Destination::File(path) => path,
         Destination::Pictures(path) => return check_folder(path).map(|()| true),
+        Destination::Camera(device) => return check_camera(device).map(|()| true),
         Destination::Stdout | Destination::Url(_) | Destination::Window => return Ok(true),
     };
     if path.is_dir() {
@@ -104,6 +115,24 @@ pub fn check(destination: &Destination, input: Option<&Path>, overwrite: Overwri
         }
     }
     check_folder(path).map(|()| true)
+}
+
+/// How a virtual camera comes to be.
+pub(super) const LOOPBACK: &str = "a virtual camera is made by the kernel module v4l2loopback: \
+     sudo modprobe v4l2loopback exclusive_caps=1 card_label=krea";
+
+fn check_camera(device: &Path) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let failed = |why: &str| Error::Output(format!("v4l2:{}: {why}; {LOOPBACK}", device.display()));
+    if !cfg!(target_os = "linux") {
+        return Err(failed("virtual cameras are Linux's"));
+    }
+    match fs::metadata(device) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(failed("there is no such device")),
+        Err(e) => Err(failed(&e.to_string())),
+        Ok(meta) if !meta.file_type().is_char_device() => Err(failed("this is no device")),
+        Ok(_) => Ok(()),
+    }
 }
 
 fn check_folder(path: &Path) -> Result<()> {
@@ -179,6 +208,7 @@ mod tests {
         assert_eq!(Destination::parse("a/%05d.png"), Destination::Pictures("a/%05d.png".into()));
         assert_eq!(Destination::parse("100%.mp4"), Destination::File("100%.mp4".into()));
         assert_eq!(Destination::parse("udp://h:1"), Destination::Url("udp://h:1".into()));
+        assert_eq!(Destination::parse("v4l2:/dev/video9"), Destination::Camera("/dev/video9".into()));
     }
 
     #[test]

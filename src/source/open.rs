@@ -17,6 +17,7 @@ use super::Place;
 use super::camera::{self, Camera};
 use super::stdin::Stdin;
 use crate::error::{Error, Result};
+use crate::ffmpeg_devices;
 use crate::pipeline::Control;
 
 #[derive(Clone)]
@@ -95,7 +96,7 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
         Place::Url(url) => (Some(url.clone()), options.format.as_deref()),
         Place::Pictures { pattern, .. } => (Some(pattern.clone()), Some("image2")),
         Place::Lavfi(graph) => {
-            register_devices().map_err(Failure::Other)?;
+            ffmpeg_devices::register().map_err(Failure::Other)?;
             (Some(graph.clone()), Some("lavfi"))
         }
         Place::Nothing => return Err(Failure::Other(Error::Usage("there is no input".to_owned()))),
@@ -117,7 +118,7 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
 /// Opens a camera through FFmpeg's Video4Linux demuxer: as asked for and compressed, since USB is too slow for large
 /// raw pictures; else as asked for; else as the camera likes.
 fn open_camera(camera: &Camera, options: &Options, deadline: &Deadline) -> Result<context::Input, Failure> {
-    register_devices().map_err(Failure::Other)?;
+    ffmpeg_devices::register().map_err(Failure::Other)?;
     let format = demuxer("v4l2").map_err(Failure::Other)?;
     let device = CString::new(camera.device.as_str()).expect("a path of /dev holds no zero byte");
     let asked = || {
@@ -223,29 +224,4 @@ fn settings(place: &Place, options: &Options) -> Dictionary<'static> {
         }
     }
     set
-}
-
-/// Makes FFmpeg's devices known: cameras, and `lavfi`.
-///
-/// libavdevice draws in dozens of libraries for windows and sound, so it is loaded only when it is needed.
-fn register_devices() -> Result<()> {
-    // SAFETY: reads a version number; the two libraries have carried the same one since FFmpeg 5.
-    let major = unsafe { ffi::avformat_version() } >> 16;
-    let name = if cfg!(target_os = "macos") {
-        format!("libavdevice.{major}.dylib")
-    } else {
-        format!("libavdevice.so.{major}")
-    };
-    let missing = |e: libloading::Error| {
-        Error::Input(format!(
-            "FFmpeg's devices need {name}, which is not there ({e}); on Debian and Ubuntu: apt-get install ffmpeg"
-        ))
-    };
-    // SAFETY: FFmpeg's own library, whose initialisers do nothing but set up its tables.
-    let library = unsafe { libloading::Library::new(&name) }.map_err(missing)?;
-    // SAFETY: the function takes nothing and returns nothing.
-    unsafe { library.get::<unsafe extern "C" fn()>(b"avdevice_register_all\0").map_err(missing)?() };
-    // FFmpeg now points into the library, so it stays.
-    std::mem::forget(library);
-    Ok(())
 }

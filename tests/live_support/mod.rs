@@ -41,6 +41,8 @@ impl Camera {
         let (log, end) = (sent.clone(), stop.clone());
         let thread = thread::spawn(move || {
             let Ok((mut peer, _)) = listener.accept() else { return };
+            // The end of a frame must not wait for the next one.
+            peer.set_nodelay(true).unwrap();
             if writeln!(peer, "YUV4MPEG2 W{WIDTH} H{HEIGHT} F{fps}:1 Ip A1:1 C420jpeg").is_err() {
                 return;
             }
