@@ -4,6 +4,8 @@
 //! without generation is the pipeline's own cost. The other takes half a second for a block, as a GPU would: what it
 //! waits between blocks is its idleness.
 
+#![allow(clippy::print_stdout, reason = "figures are what a benchmark is for")]
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::Ordering;

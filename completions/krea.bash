@@ -847,7 +847,7 @@ _krea() {
             return 0
             ;;
         krea__subcmd__run)
-            opts="-o -f -y -n -q -v -h -V --webcam --output --preview --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --mask-every --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --timeout --reconnect-timeout --control --control-file --strict --max-latency --max-pixels --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
+            opts="-o -f -y -n -q -v -h -V --webcam --output --preview --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --mask-every --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --timeout --reconnect-timeout --control --control-file --strict --max-latency --max-pixels --prompt --prompt-file --negative --model --preset-gen --gen-size --fit --region --keep-fps --reset-on-cut --strength --steps --seed --shift --window --blocks --start-image --interp --vae --precision --compat --offline --dry-run --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -979,6 +979,86 @@ _krea() {
                     ;;
                 --max-pixels)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prompt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prompt-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --negative)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --preset-gen)
+                    COMPREPLY=($(compgen -W "draft live quality" -- "${cur}"))
+                    return 0
+                    ;;
+                --gen-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fit)
+                    COMPREPLY=($(compgen -W "cover contain stretch" -- "${cur}"))
+                    return 0
+                    ;;
+                --region)
+                    COMPREPLY=($(compgen -W "all person background" -- "${cur}"))
+                    return 0
+                    ;;
+                --reset-on-cut)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --strength)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --steps)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shift)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --window)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --blocks)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --start-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interp)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vae)
+                    COMPREPLY=($(compgen -W "wan tae" -- "${cur}"))
+                    return 0
+                    ;;
+                --precision)
+                    COMPREPLY=($(compgen -W "auto fp32 bf16 fp16 fp8" -- "${cur}"))
+                    return 0
+                    ;;
+                --compat)
+                    COMPREPLY=($(compgen -W "krea" -- "${cur}"))
                     return 0
                     ;;
                 --threads)

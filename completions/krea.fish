@@ -38,7 +38,7 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l webcam -d 'Read a came
 complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a virtual camera (v4l2:/dev/video9). Once more for a stream beside the file; it carries the picture only, and never holds the file up' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l bg -d 'What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-model -d 'auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else the selfie model that is built in' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l mask-size -d 'Input size of the network, for models that come in several sizes' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l mask-size -d 'Input size of the network, for YOLO exports of any size and models that leave it open' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l confidence -d 'Least score, 0 to 1, at which a person counts' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l device -d 'Where networks compute: auto, cpu, cuda, tensorrt, openvino, coreml. What is named must work; auto may fall back' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l smooth -d 'Smoothing over time against flicker: off, or a strength from 0 to 1' -r
@@ -56,7 +56,7 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l crf -d 'Quality of the
 complete -c krea -n "__fish_krea_using_subcommand run" -l preset -d 'Speed of the encoder (veryfast for libx264)' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l pix-fmt -d 'Pixel format, by FFmpeg\'s name (as the source\'s, where the encoder takes it)' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -s f -l format -d 'Container, by FFmpeg\'s name, when the name of the output does not tell (matroska for -)' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l size -d 'Size of the output: 1280x720, or 1280x or x720 to keep the shape' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l size -d 'Size of the output: 1280x720, or 1280x or x720 to keep the shape. Repainted video is as large as the model paints it, unless this says another size, or source' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l fps -d 'Constant frame rate of the output, 30 or 30000/1001; without it every frame keeps its own time' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l start -d 'Begin so far into the input: 90, 1:30 or 0:01:30.5' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l duration -d 'Take so much of the input' -r
@@ -67,6 +67,38 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l control -d 'Take comma
 complete -c krea -n "__fish_krea_using_subcommand run" -l control-file -d 'Carry out the commands in this file, JSON or as typed, line by line, now and whenever it changes' -r -F
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-latency -d 'Drop live frames that are older than so many milliseconds, counted from their arrival, before they are masked, generated or shown' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-pixels -d 'Refuse pictures with more pixels than this' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l prompt -d 'Repaint the video as these words say; without an input, make a video of them alone' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l prompt-file -d 'Prompts and when each begins: lines such as `00:12 oil painting, fade 1s`; times are the source\'s. Read again when it changes' -r -F
+complete -c krea -n "__fish_krea_using_subcommand run" -l negative -d 'Refused: these models have no negative prompt' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l model -d 'A model\'s name (`krea models list`) or the folder of its files; by default the largest that is on this machine' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l preset-gen -d 'Size, steps and autoencoder in one word [default: quality, or live for live video]' -r -f -a "draft\t'448x256, 2 steps, TAEHV'
+live\t'576x320, 4 steps, TAEHV'
+quality\t'832x480, 5 steps, Wan\'s VAE'"
+complete -c krea -n "__fish_krea_using_subcommand run" -l gen-size -d 'Size that the model paints at, both sides multiples of 16' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l fit -d 'What becomes of pictures of another shape [default: cover, or contain where the original is seen around it]' -r -f -a "cover\t'Fills the model\'s picture; what is more is cut off around it'
+contain\t'All of it is seen, with black beside it'
+stretch\t'Its shape is changed'"
+complete -c krea -n "__fish_krea_using_subcommand run" -l region -d 'Repaint all of the picture, or only one part of it' -r -f -a "all\t'The whole picture'
+person\t'The persons'
+background\t'What is behind the persons'"
+complete -c krea -n "__fish_krea_using_subcommand run" -l reset-on-cut -d 'Begin anew where a scene is cut [default: true, or false for live video]' -r -f -a "true\t''
+false\t''"
+complete -c krea -n "__fish_krea_using_subcommand run" -l strength -d 'How much is repainted: 0 leaves nearly everything, 1 leaves nothing' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l steps -d 'Calls of the transformer for each block' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l seed -d 'What the noise is made from; the same number gives the same video' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l shift -d 'Timestep shift: higher spends more steps on the large forms' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l window -d 'Latent frames of the past that a block sees' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l blocks -d 'Length of a video that is made without an input: 9 frames, then 12 for each further block' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l start-image -d 'A picture that the video goes on from' -r -F
+complete -c krea -n "__fish_krea_using_subcommand run" -l interp -d 'Blocks over which a changed prompt is blended in' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l vae -d 'Between pictures and latents: Wan\'s own VAE, or TAEHV, which is much faster and a little softer' -r -f -a "wan\t'Wan\'s own VAE'
+tae\t'TAEHV: much faster, a little softer'"
+complete -c krea -n "__fish_krea_using_subcommand run" -l precision -d 'What the transformer computes in; fp8 halves its memory' -r -f -a "auto\t'bf16 where the device is good at it, else fp32'
+fp32\t''
+bf16\t''
+fp16\t''
+fp8\t'Matrices kept in 8 bits, computed in bf16: half the memory'"
+complete -c krea -n "__fish_krea_using_subcommand run" -l compat -d 'Keep the quirks of another program, to compare with it' -r -f -a "krea\t'The reference server\'s: three frames of the first block are left out, a first blend of weight 0, its decoder\'s history'"
 complete -c krea -n "__fish_krea_using_subcommand run" -l threads -d 'Threads for decoding, masks and encoding each; 0 is one a core' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l log-level -d 'error, warn, info, debug, trace, or a filter such as krea=info,ffmpeg=debug' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l progress -d 'How progress is shown on standard error; auto is a bar on a terminal, else a line now and then. json is an object a line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage); dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses, mask_lost, damaged, reconnects. The last one, of event end, is about the whole run' -r -f -a "auto\t''
@@ -86,6 +118,9 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l largest -d 'Keep only 
 complete -c krea -n "__fish_krea_using_subcommand run" -s y -l overwrite -d 'Overwrite the output if it exists'
 complete -c krea -n "__fish_krea_using_subcommand run" -s n -l no-overwrite -d 'Leave an output that exists, and end well'
 complete -c krea -n "__fish_krea_using_subcommand run" -l strict -d 'End with an error when the network fails in a live run, instead of going on without it'
+complete -c krea -n "__fish_krea_using_subcommand run" -l keep-fps -d 'Repaint every frame, instead of the 16 a second that the model was made for'
+complete -c krea -n "__fish_krea_using_subcommand run" -l offline -d 'Never fetch a model: end with exit code 4 and say what to type'
+complete -c krea -n "__fish_krea_using_subcommand run" -l dry-run -d 'Say what would be done, with which sizes, devices and memory, and do nothing'
 complete -c krea -n "__fish_krea_using_subcommand run" -s q -l quiet -d 'Only errors'
 complete -c krea -n "__fish_krea_using_subcommand run" -s v -l verbose -d 'More messages; -vv for even more'
 complete -c krea -n "__fish_krea_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'

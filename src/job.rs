@@ -163,6 +163,7 @@ impl Job {
             let opened = prepared.open(generation, outline, preview.is_some(), control.clone())?;
             stages.extend(opened.stages);
             repainting = Some(Repainting { model: opened.description, stats: opened.stats });
+            wheel::follow_prompts(generation, &opened.steering, control)?;
             steering = Some(Arc::new(Wheel(opened.steering)) as Arc<dyn control::Steering>);
         }
         let board = Arc::default();

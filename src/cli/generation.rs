@@ -16,7 +16,8 @@ pub(super) struct GenerationArgs {
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
 
-    /// Prompts and when each begins: lines such as `00:12 oil painting, fade 1s`; times are the source's
+    /// Prompts and when each begins: lines such as `00:12 oil painting, fade 1s`; times are the source's. Read again when it
+    /// changes
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
 
@@ -129,10 +130,11 @@ impl GenerationArgs {
         let timeline = match (&self.prompt, &self.prompt_file) {
             (None, None) => return Ok(None),
             (Some(prompt), None) => Timeline::constant(prompt),
-            (None, Some(path)) => Timeline::read(path)?,
-            (Some(prompt), Some(path)) => Timeline::read(path)?.preceded_by(prompt),
+            (prompt, Some(path)) => Settings::timeline_of(path, prompt.as_deref())?,
         };
         Ok(Some(Settings {
+            prompt_file: self.prompt_file,
+            prompt: self.prompt,
             model: self.model,
             preset: self.preset_gen,
             size: self.gen_size,

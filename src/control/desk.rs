@@ -59,6 +59,10 @@ impl Desk {
         lock(&self.shown).prompt.clone()
     }
 
+    pub(super) fn control(&self) -> Control {
+        self.control.clone()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.control.stopped()
     }

@@ -7,6 +7,7 @@ mod desk;
 mod file;
 mod socket;
 mod terminal;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::error::Result;
 pub use command::Command;
 pub use desk::{Backgrounds, Desk, Steering};
 pub(crate) use terminal::is_there as can_type;
+pub(crate) use watch::on_change;
 
 /// Which ways in are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

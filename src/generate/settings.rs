@@ -1,6 +1,6 @@
 //! What a generation can be told, and the presets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::geometry::{Fit, OutputSize};
 use super::region::Region;
@@ -91,6 +91,10 @@ impl Preset {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub timeline: Timeline,
+    /// Where the timeline was read, so that it can be read again.
+    pub prompt_file: Option<PathBuf>,
+    /// The prompt before the file's first.
+    pub prompt: Option<String>,
     /// Seconds of the source at which its first frame lies.
     pub start: f64,
     /// A name of the manifest or a folder; `None` takes what is on this machine.
@@ -129,6 +133,8 @@ impl Settings {
     pub fn of(timeline: Timeline) -> Self {
         Self {
             timeline,
+            prompt_file: None,
+            prompt: None,
             start: 0.0,
             model: None,
             preset: None,
@@ -158,6 +164,15 @@ impl Settings {
     /// What stays the same whether live or not.
     pub(crate) fn preset(&self, live: bool) -> Preset {
         self.preset.unwrap_or(if live { Preset::Live } else { Preset::Quality })
+    }
+
+    /// Reads the prompts anew.
+    pub(crate) fn timeline_of(path: &Path, prompt: Option<&str>) -> Result<Timeline> {
+        let read = Timeline::read(path)?;
+        Ok(match prompt {
+            Some(prompt) => read.preceded_by(prompt),
+            None => read,
+        })
     }
 
     /// The persons' mask decides what is repainted.

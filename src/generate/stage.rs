@@ -114,15 +114,16 @@ impl GenerateStage {
                 self.waiting.clear();
                 return Ok(());
             }
-            let needed = self.generator.frames_needed()?;
             let have = self.waiting.len();
-            if have == 0 || (have < needed && !all) {
+            if have == 0 || (have < self.generator.frames_needed()? && !all) {
                 return Ok(());
             }
+            self.steer()?;
+            // A new beginning takes fewer frames.
+            let needed = self.generator.frames_needed()?;
             if self.options.live && have > needed {
                 self.thin(needed);
             }
-            self.steer()?;
             let frames: Vec<_> = self.waiting.drain(..needed.min(self.waiting.len())).collect();
             self.block(frames, needed, emit)?;
         }

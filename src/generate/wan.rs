@@ -136,6 +136,7 @@ impl Wan {
         };
         // SAFETY: the pointers are valid for the lengths beside them; `made` closes what was opened.
         call(|error| unsafe { (f.models_open)(models.as_ptr(), models.len(), &raw mut made.models, error) })?;
+        // SAFETY: as above; the models are live.
         call(|error| unsafe {
             (f.session_open)(made.models, session.as_ptr(), session.len(), &raw mut made.session, error)
         })?;

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 mod options;
+mod steering;
 mod tiny;
 
 use std::path::Path;
@@ -225,6 +226,7 @@ fn two_interrupts_end_a_block_in_its_middle() {
     let args = [CLIP, "--prompt", "x", "--steps", "100", "--gen-size", "320x240", "--region", "all", "-o", &out];
     let mut child = studio.command(&args).stderr(std::process::Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(4));
+    // SAFETY: kill(2) takes no pointer; the child has not been waited for, so its number is still its own.
     let interrupt = || assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
     interrupt();
     std::thread::sleep(Duration::from_millis(300));
