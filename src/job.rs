@@ -99,6 +99,17 @@ struct Job {
     _ways: control::Open,
 }
 
+impl Repainting {
+    /// What it did. How long a block took is remembered for the next plan; the first block is not like the others.
+    fn report(self) -> GenerationReport {
+        let report = GenerationReport::of(self.model, &self.stats);
+        if report.blocks > 2 {
+            self.speed.remember(report.milliseconds);
+        }
+        report
+    }
+}
+
 /// What opening a run leads to.
 enum Opened {
     Job(Box<Job>),
@@ -110,6 +121,7 @@ enum Opened {
 struct Repainting {
     model: String,
     stats: Arc<generate::Stats>,
+    speed: generate::Speed,
 }
 
 impl Job {
@@ -162,7 +174,7 @@ impl Job {
         if let (Some(generation), Some(outline), Some(prepared)) = (&settings.generation, &outline, prepared) {
             let opened = prepared.open(generation, outline, preview.is_some(), control.clone())?;
             stages.extend(opened.stages);
-            repainting = Some(Repainting { model: opened.description, stats: opened.stats });
+            repainting = Some(Repainting { model: opened.description, stats: opened.stats, speed: opened.speed });
             wheel::follow_prompts(generation, &opened.steering, control)?;
             steering = Some(Arc::new(Wheel(opened.steering)) as Arc<dyn control::Steering>);
         }
@@ -267,7 +279,7 @@ impl Job {
             error: result.as_ref().err().map(ToString::to_string),
             setup_seconds: setup.as_secs_f64(),
             mask,
-            generation: repainting.map(|r| GenerationReport::of(r.model, &r.stats)),
+            generation: repainting.map(Repainting::report),
             ..Report::of(&meters, &damage, seconds)
         };
         report.tell(result.is_ok());

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::geometry::{Geometry, Part};
 use super::outline::Outline;
-use super::settings::{Autoencoder, Precision, Settings};
+use super::settings::{Autoencoder, Precision, Preset, Settings};
+use super::speed::Speed;
 use super::stage::{GenerateStage, Options, Stats};
 use super::steering::Steering;
 use super::wan::{Memory, Wan};
 use super::{Compat, FitStage, Generator, PasteStage};
 use crate::error::{Error, Result};
-use crate::models::{Bundle, Library, Offer, Transfer};
+use crate::models::{Bundle, Library, Offer, Transfer, bytes_in_words};
 use crate::pipeline::{Control, Stage};
 use crate::runtime::Device;
 
@@ -25,6 +26,7 @@ pub struct Opened {
     pub description: String,
     pub stats: Arc<Stats>,
     pub steering: Steering,
+    pub speed: Speed,
 }
 
 /// Finds the model's files, and fetches them if somebody agrees to it.
@@ -68,6 +70,7 @@ pub(crate) struct Prepared {
     /// The text encoder leaves the device because there is no room for it.
     pub(crate) text_on_cpu: bool,
     pub(crate) bundle: Bundle,
+    pub(crate) speed: Speed,
 }
 
 impl Prepared {
@@ -86,7 +89,11 @@ impl Prepared {
             models["text_on_cpu"] = true.into();
             memory = wan.plan(&models)?;
         }
-        Ok(Self { wan, models, session, memory, text_on_cpu, bundle })
+        if !memory.fits() {
+            return Err(too_large(&wan, &models, &memory, &bundle.name));
+        }
+        let speed = Speed::new(settings, outline, &bundle);
+        Ok(Self { wan, models, session, memory, text_on_cpu, bundle, speed })
     }
 
     /// Loads the model, and gives it its first prompt and picture.
@@ -116,8 +123,40 @@ impl Prepared {
         }
         stages.push(Box::new(stage));
         stages.push(Box::new(PasteStage::new(geometry, settings.region, outline.output.clone())));
-        Ok(Opened { stages, description, stats, steering })
+        Ok(Opened { stages, description, stats, steering, speed: self.speed })
     }
+}
+
+/// Says how much is missing, and which flags would make it fit.
+fn too_large(wan: &Wan, models: &Value, memory: &Memory, name: &str) -> Error {
+    let (live, draft) = (Some(Preset::Live.size()), Some(Preset::Draft.size()));
+    let tries = [(false, live), (false, draft), (true, None), (true, live), (true, draft)];
+    let pixels = |fit: &Value| fit["width"].as_u64().unwrap_or(0) * fit["height"].as_u64().unwrap_or(0);
+    let fits = |(fp8, size): &(bool, Option<(u32, u32)>)| {
+        let mut request = models.clone();
+        if let Some((w, h)) = size {
+            (request["fit"]["width"], request["fit"]["height"]) = ((*w).into(), (*h).into());
+        }
+        if *fp8 {
+            request["fp8"] = true.into();
+        }
+        pixels(&request["fit"]) <= pixels(&models["fit"]) && wan.plan(&request).is_ok_and(|plan| plan.fits())
+    };
+    let remedy = match tries.into_iter().find(fits) {
+        Some((fp8, size)) => {
+            let size = size.map(|(w, h)| format!(" --gen-size {w}x{h}")).unwrap_or_default();
+            format!("it fits with{size}{}", if fp8 { " --precision fp8" } else { "" })
+        }
+        None => "a smaller model or a device with more memory is needed".to_owned(),
+    };
+    let parts: Vec<_> = memory.parts.iter().filter(|(_, b)| **b > 0).collect();
+    let parts: Vec<_> = parts.iter().map(|(part, bytes)| format!("{part} {}", bytes_in_words(**bytes))).collect();
+    Error::Device(format!(
+        "{name} does not fit: {} are needed ({}) and {} are free; {remedy}",
+        bytes_in_words(memory.total),
+        parts.join(", "),
+        bytes_in_words(memory.free.unwrap_or(0))
+    ))
 }
 
 /// As the plugin calls it. Networks for masks have more devices than the generator.

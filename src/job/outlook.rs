@@ -41,7 +41,13 @@ pub(super) fn outlook(settings: &Settings, reading: &Reading, prepared: Option<&
         if prepared.text_on_cpu {
             line("note", "the text encoder stays on the CPU: the device has no room for it".to_owned());
         }
-        line("speed", "not known before the first run".to_owned());
+        line(
+            "speed",
+            match prepared.speed.recall() {
+                Some(fps) => format!("{fps:.1} frames a second, as such a run had here before"),
+                None => "not known before the first such run".to_owned(),
+            },
+        );
     } else {
         line("sink", format!("{}, {}x{}", settings.output, info.width, info.height));
     }

@@ -36,7 +36,9 @@ impl Studio {
         let size: &[&str] = if args.contains(&"--gen-size") { &[] } else { &["--gen-size", "64x48"] };
         let steps: &[&str] = if args.contains(&"--steps") { &[] } else { &["--steps", "2"] };
         let own = ["--model", &self.model, "--mask-model", "selfie", "--precision", "fp32", "--threads", "1", "-y"];
-        krea([&["run"], args, &own, size, steps].concat())
+        let mut command = krea([&["run"], args, &own, size, steps].concat());
+        command.env("XDG_STATE_HOME", self.path("state"));
+        command
     }
 
     /// Repaints without loss, and gives the hashes and times of the frames that were made.

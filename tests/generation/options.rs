@@ -57,7 +57,12 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     for word in ["source", "640x480", "mask", "composite", "generate", "64x48", "transformer", "together", "sink"] {
         assert!(plan.contains(word), "'{word}' is not in:\n{plan}");
     }
-    assert!(!std::path::Path::new(&out).exists());
+    assert!(plan.contains("not known") && !std::path::Path::new(&out).exists());
+    // Once it ran, it is known how long such a run takes.
+    studio.krea(&[CLIP, "--prompt", "x", "--duration", "3", "-o", &out]).exits(0);
+    let again = studio.krea(&[CLIP, "--prompt", "x", "--dry-run", "-o", &out]).exits(0);
+    let plan = String::from_utf8(again.stdout).unwrap();
+    assert!(plan.contains("frames a second, as such a run had here"), "{plan}");
 }
 
 #[test]
@@ -72,4 +77,20 @@ fn without_libtorch_or_the_plugin_it_says_what_to_install() {
     let mut command = studio.command(&[CLIP, "--prompt", "x", "-o", &out, "--device", "cuda"]);
     command.env("CUDA_VISIBLE_DEVICES", "");
     run(command).fails(5, &["cuda"]);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_numbers_and_the_flag() {
+    let Some(studio) = Studio::new("what_does_not_fit_is_refused_with_the_numbers_and_the_flag") else { return };
+    let out = studio.path("out.mp4");
+    studio
+        .krea(&["--prompt", "x", "--gen-size", "32768x16384", "-o", &out])
+        .fails(5, &["are needed", "decoder cache", "are free", "--gen-size 576x320"]);
+}
+
+#[test]
+fn the_reference_leaves_three_frames_out() {
+    let Some(studio) = Studio::new("the_reference_leaves_three_frames_out") else { return };
+    let frames = studio.frames("compat.mkv", &["--prompt", "x", "--blocks", "2", "--compat", "krea"]);
+    assert_eq!(frames.len(), 6 + 12);
 }
