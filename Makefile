@@ -67,6 +67,8 @@ completions: build
 
 install: build
 	install -D -m 755 $(KREA) $(DESTDIR)$(PREFIX)/bin/krea
+	@if [ -e $(TARGET)/release/libkrea_wan.so ]; then \
+	  install -v -D -m 755 $(TARGET)/release/libkrea_wan.so $(DESTDIR)$(PREFIX)/lib/krea/libkrea_wan.so; fi
 	install -D -m 644 completions/krea.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/krea
 	install -D -m 644 completions/_krea $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_krea
 	install -D -m 644 completions/krea.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/krea.fish
