@@ -15,17 +15,17 @@ pub fn pixels_from_rgb24(rgb: &[u8], height: usize, width: usize) -> Result<Tens
     }
     let (h, w) = (height as i64, width as i64);
     let packed = Tensor::from_slice(rgb).reshape([1, -1, h, w, 3]);
-    Ok(packed.permute([0, 1, 4, 2, 3]).to_kind(Kind::Float).contiguous() / 127.5 - 1.0)
+    // In place: a block at 832x480 is 57 MB, and each step would take as much again.
+    let mut pixels = packed.permute([0, 1, 4, 2, 3]).contiguous().to_kind(Kind::Float);
+    let _ = pixels.f_div_scalar_(127.5)?.f_sub_scalar_(1.0)?;
+    Ok(pixels)
 }
 
 /// The inverse of [`pixels_from_rgb24`], rounded to the nearest and clamped.
 pub fn rgb24_from_pixels(pixels: &Tensor) -> Result<Vec<u8>> {
-    let packed = ((pixels.to_kind(Kind::Float) + 1.0) * 127.5)
-        .round()
-        .clamp(0.0, 255.0)
-        .to_kind(Kind::Uint8)
-        .permute([0, 1, 3, 4, 2])
-        .contiguous();
+    let mut scaled = pixels.to_kind(Kind::Float).f_add_scalar(1.0)?;
+    let _ = scaled.f_mul_scalar_(127.5)?.f_round_()?.f_clamp_(0.0, 255.0)?;
+    let packed = scaled.to_kind(Kind::Uint8).permute([0, 1, 3, 4, 2]).contiguous();
     let mut rgb = vec![0; packed.numel()];
     let length = rgb.len();
     packed.to_device(tch::Device::Cpu).f_copy_data_u8(&mut rgb, length)?;
