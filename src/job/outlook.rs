@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use super::reading::Reading;
 use crate::error::Result;
 use crate::generate::Prepared;
-use crate::models::bytes_in_words;
 use crate::settings::Settings;
 
 /// The plan in words, a line for each stage, then the memory by component.
@@ -34,10 +33,10 @@ pub(super) fn outlook(settings: &Settings, reading: &Reading, prepared: Option<&
         );
         let memory = &prepared.memory;
         for (part, bytes) in memory.parts.iter().filter(|(_, bytes)| **bytes > 0) {
-            line("memory", format!("{:>9}  {part}", bytes_in_words(*bytes)));
+            line("memory", format!("{:>12}  {part}", megabytes(*bytes)));
         }
-        let free = memory.free.map_or("unknown".to_owned(), bytes_in_words);
-        line("memory", format!("{:>9}  together; free on {}: {free}", bytes_in_words(memory.total), generation.device));
+        let free = memory.free.map_or("unknown".to_owned(), megabytes);
+        line("memory", format!("{:>12}  together; free on {}: {free}", megabytes(memory.total), generation.device));
         if prepared.text_on_cpu {
             line("note", "the text encoder stays on the CPU: the device has no room for it".to_owned());
         }
@@ -52,4 +51,9 @@ pub(super) fn outlook(settings: &Settings, reading: &Reading, prepared: Option<&
         line("sink", format!("{}, {}x{}", settings.output, info.width, info.height));
     }
     Ok(text)
+}
+
+/// In one unit, so that the column adds up.
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -96,6 +96,8 @@ pub struct Request {
     pub input: bool,
     /// Generations at a time.
     pub sessions: u64,
+    /// Whether it is the CPU that computes.
+    pub on_cpu: bool,
 }
 
 /// Bytes by component.
@@ -146,8 +148,14 @@ impl Plan {
         let (weights, decoder, encoder, autoencoder_peak) = match request.autoencoder {
             AutoencoderPlan::Wan(size, kind) => {
                 let pixels = request.width * request.height;
-                // Three feature maps of the last stage for the four frames of a latent.
-                let peak = 3 * 4 * size.dim() * pixels * bytes(kind);
+                let peak = if request.on_cpu {
+                    // Measured with autoencoders of 8 and of 96 channels: oneDNN keeps copies of feature maps in layouts
+                    // of its own, of which narrow ones are padded, and the frames of a block are fp32.
+                    pixels * (CPU_PER_PIXEL + CPU_PER_CHANNEL * size.dim() * bytes(kind))
+                } else {
+                    // Three feature maps of the last stage for the four frames of a latent.
+                    3 * 4 * size.dim() * pixels * bytes(kind)
+                };
                 (
                     size.parameters() * bytes(kind),
                     size.decoder_cache(rows, columns) * bytes(kind),
@@ -204,6 +212,11 @@ impl fmt::Display for Plan {
     }
 }
 
+/// Bytes for each pixel that decoding takes on the CPU, whatever the autoencoder's width; see `benches/memory.py`.
+const CPU_PER_PIXEL: u64 = 1900;
+/// Numbers for each pixel and each channel of the outermost stage.
+const CPU_PER_CHANNEL: u64 = 51;
+
 /// Numbers in the weights of taew2_1.
 const TAEHV_PARAMETERS: u64 = 11_311_000;
 
@@ -248,6 +261,7 @@ mod tests {
             window: 3,
             input: true,
             sessions: 1,
+            on_cpu: false,
         }
     }
 

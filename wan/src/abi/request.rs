@@ -126,6 +126,7 @@ impl ModelsRequest {
             window: fit.window.unwrap_or(3),
             input: fit.input,
             sessions: fit.sessions.unwrap_or(1),
+            on_cpu: choice.device == Device::Cpu,
         });
         Ok((plan, free(choice.device)))
     }
