@@ -9,11 +9,12 @@ CARGO  ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 KREA   := $(TARGET)/release/krea
 
-.PHONY: help demo build test soak lint bench bench-wan completions install clean
+.PHONY: help demo build plugin test soak lint bench bench-wan completions install clean
 
 help:
 	@echo "make demo              remove the background of the clip in examples/, into demo.mp4"
 	@echo "make demo INPUT=my.mp4 ... of your own clip"
+	@echo "make plugin            build what repaints video as a prompt says, with libtorch"
 	@echo "make test              run all tests"
 	@echo "make soak              watch the memory of a live run for half an hour (SECONDS=180 for three minutes)"
 	@echo "make lint              formatting, clippy and, where cargo-deny is installed, licences"
@@ -30,6 +31,11 @@ demo: build
 build:
 	@.ci/deps build ort
 	$(CARGO) build --release
+
+# What repaints; krea finds it beside itself.
+plugin:
+	@.ci/deps build torch
+	$(CARGO) build --release -p krea-wan
 
 # Both packages in one call: cargo then builds what they share once, with one set of features. The plugin is a library that
 # only `cargo build` puts where krea looks for it.
