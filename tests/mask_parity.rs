@@ -12,7 +12,7 @@ use krea::mask::yolo::{Head, Margin, Raw};
 use krea::mask::{MaskStage, ModelChoice, Settings, rfdetr};
 use krea::pipeline::Stage;
 use krea::runtime::Device;
-use mask_support::{decode, frame, iou, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
+use mask_support::{decode, frame, iou, masks, read_grey, read_npz, read_picture, runtime, search, shared, trimap_iou};
 use serde_json::Value;
 
 const COCO: Head = Head { classes: 80, person: 0 };
@@ -180,17 +180,7 @@ fn masks_are_as_good_as_the_models_allow() {
 /// The masks of a whole clip.
 fn masks_of(settings: &Settings, pictures: &[Video]) -> Vec<Vec<u8>> {
     let size = (pictures[0].width(), pictures[0].height());
-    let mut stage = MaskStage::open(settings, &Places::default(), &search(), size).unwrap();
-    let mut masks = Vec::new();
-    let mut emit = |frame: krea::frame::Frame| {
-        masks.push(frame.mask.unwrap().alpha.to_vec());
-        Ok(())
-    };
-    for (i, picture) in pictures.iter().enumerate() {
-        stage.push(frame(picture.clone(), i as u64), &mut emit).unwrap();
-    }
-    stage.finish(&mut emit).unwrap();
-    masks
+    masks(MaskStage::open(settings, &Places::default(), &search(), size).unwrap(), pictures)
 }
 
 /// The frames that the figures of [`STUDY`] were measured on: the first ones of the clip, 2.5 seconds.

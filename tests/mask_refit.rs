@@ -12,7 +12,7 @@ use krea::mask::{MaskStage, ModelChoice, Settings, refit};
 use krea::pipeline::Stage;
 use krea::runtime::Device;
 use mask_support::toy::Toy;
-use mask_support::{frame, iou, rgb_picture, runtime, search, shared};
+use mask_support::{frame, iou, masks, rgb_picture, runtime, search, shared};
 
 const FIXED: Toy = Toy { size: Some((640, 384)), half: false, nodes: false, rigid: false };
 
@@ -245,21 +245,11 @@ fn fitted_masks_agree_with_padded_ones() {
     }
     let pictures: Vec<_> = mask_support::decode(&clip).into_iter().step_by(12).collect();
     assert!(pictures.len() >= 20);
-    let masks = |mask_size| {
+    let masks_at = |mask_size| {
         let model = models.join("yolov8n-seg-384x640.onnx");
-        let mut stage = open(&Settings { mask_size, ..settings(&model) }, (640, 480));
-        let mut masks = Vec::new();
-        let mut emit = |frame: krea::frame::Frame| {
-            masks.push(frame.mask.unwrap().alpha.to_vec());
-            Ok(())
-        };
-        for (i, picture) in pictures.iter().enumerate() {
-            stage.push(frame(picture.clone(), i as u64), &mut emit).unwrap();
-        }
-        stage.finish(&mut emit).unwrap();
-        masks
+        masks(open(&Settings { mask_size, ..settings(&model) }, (640, 480)), &pictures)
     };
-    let (fitted, padded) = (masks(None), masks(Some((640, 384))));
+    let (fitted, padded) = (masks_at(None), masks_at(Some((640, 384))));
     let scores: Vec<f64> = fitted.iter().zip(&padded).map(|(f, p)| iou(f, p)).collect();
     let (mean, least) = (scores.iter().sum::<f64>() / scores.len() as f64, scores.iter().copied().fold(1.0, f64::min));
     eprintln!("fitted and padded masks: IoU {mean:.4}, at least {least:.4}");

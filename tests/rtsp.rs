@@ -3,14 +3,14 @@
 
 mod harness;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use harness::{Scratch, frame_count, krea, probe, run, skip};
+use harness::{Scratch, frame_count, krea, listen, probe, run, skip};
 use libc::{SIGCONT, SIGINT, SIGKILL, SIGSTOP};
 
 /// Nothing in these tests takes so long, on however slow a machine.
@@ -90,14 +90,7 @@ impl Recording {
         let args = ["run", url, "-o", out, "--preset", "ultrafast", "--progress", "json"];
         let mut command = krea(args.into_iter().chain(more.iter().copied()));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        let (mut stderr, copy) = (child.stderr.take().unwrap(), said.clone());
-        let listener = thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(n @ 1..) = stderr.read(&mut buffer) {
-                copy.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..n]));
-            }
-        });
+        let (said, listener) = listen(child.stderr.take().unwrap());
         Self { child, said, listener }
     }
 

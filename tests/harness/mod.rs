@@ -3,9 +3,12 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 
@@ -169,4 +172,17 @@ pub(crate) fn assert_plays(path: &str) {
     let ran = run(command);
     assert!(ran.code == Some(0) && ran.stderr.is_empty(), "{path} does not play: {}", ran.stderr);
     assert!(frame_count(path) > 0, "{path} holds no frame");
+}
+
+/// Gathers what a program says on standard error while it runs.
+pub(crate) fn listen(mut stderr: std::process::ChildStderr) -> (Arc<Mutex<String>>, JoinHandle<()>) {
+    let said = Arc::new(Mutex::new(String::new()));
+    let copy = said.clone();
+    let listener = std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = stderr.read(&mut buffer) {
+            copy.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+    });
+    (said, listener)
 }

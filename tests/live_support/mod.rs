@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::harness::listen;
+
 pub(crate) const WIDTH: usize = 640;
 pub(crate) const HEIGHT: usize = 480;
 /// Nothing in these tests takes so long, on however slow a machine.
@@ -134,14 +136,7 @@ pub(crate) const RAW: [&str; 6] = ["-o", "-", "-f", "rawvideo", "--pix-fmt", "yu
 impl Running {
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        let (mut stderr, copy) = (child.stderr.take().unwrap(), said.clone());
-        let listener = thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(n @ 1..) = stderr.read(&mut buffer) {
-                copy.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..n]));
-            }
-        });
+        let (said, listener) = listen(child.stderr.take().unwrap());
         Self { frames: child.stdout.take(), child, said, listener: Some(listener) }
     }
 

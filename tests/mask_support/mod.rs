@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame::Video;
 use krea::frame::{Frame, PicturePool, Time, plane_mut};
+use krea::pipeline::Stage;
 use krea::runtime::onnx::{Runtime, Search};
 
 /// Says that a test did not run. With `KREA_TEST_REQUIRE=all` that is a failure.
@@ -156,4 +157,18 @@ fn read_npy(bytes: &[u8]) -> (Vec<usize>, Vec<f32>) {
     let shape = shape.split(',').filter_map(|d| d.trim().parse().ok()).collect();
     let data = bytes[start..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     (shape, data)
+}
+
+/// The masks that a stage gives for pictures in a row.
+pub(crate) fn masks(mut stage: krea::mask::MaskStage, pictures: &[Video]) -> Vec<Vec<u8>> {
+    let mut masks = Vec::new();
+    let mut emit = |frame: Frame| {
+        masks.push(frame.mask.unwrap().alpha.to_vec());
+        Ok(())
+    };
+    for (i, picture) in pictures.iter().enumerate() {
+        stage.push(frame(picture.clone(), i as u64), &mut emit).unwrap();
+    }
+    stage.finish(&mut emit).unwrap();
+    masks
 }
