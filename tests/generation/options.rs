@@ -84,7 +84,7 @@ fn what_does_not_fit_is_refused_with_the_numbers_and_the_flag() {
     let Some(studio) = Studio::new("what_does_not_fit_is_refused_with_the_numbers_and_the_flag") else { return };
     let out = studio.path("out.mp4");
     studio
-        .krea(&["--prompt", "x", "--gen-size", "32768x16384", "-o", &out])
+        .krea(&["--prompt", "x", "--gen-size", "8192x8192", "-o", &out])
         .fails(5, &["are needed", "decoder cache", "are free", "--gen-size 576x320"]);
 }
 
