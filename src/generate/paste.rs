@@ -97,11 +97,6 @@ impl Stage for PasteStage {
         "paste"
     }
 
-    /// A whole block comes at once; the model shall not wait until it is encoded.
-    fn room(&self) -> usize {
-        12
-    }
-
     fn push(&mut self, mut frame: Frame, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
         let seconds = frame.time.seconds();
         self.paste(&mut frame).map_err(|e| Error::Stage {

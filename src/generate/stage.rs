@@ -262,6 +262,10 @@ impl Stage for GenerateStage {
         if self.options.live { 24 } else { 12 }
     }
 
+    fn burst(&self) -> usize {
+        12
+    }
+
     fn is_costly(&self) -> bool {
         true
     }
