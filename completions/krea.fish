@@ -111,7 +111,7 @@ always\t''
 never\t''"
 complete -c krea -n "__fish_krea_using_subcommand run" -l stats -d 'Write what was done, and how long each stage took, to this file as JSON' -r -F
 complete -c krea -n "__fish_krea_using_subcommand run" -l watchdog -d 'Name a stage that has been busy with one frame for so many seconds' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l preview -d 'Show a window, alone or beside -o. Keys: q ends, space pauses, p compares, m shows the mask, b the background, f scales, s writes a picture'
+complete -c krea -n "__fish_krea_using_subcommand run" -l preview -d 'Show a window, alone or beside -o. Keys: q ends, space pauses, p compares, m shows the mask, b the background, f fills the screen, s writes a picture'
 complete -c krea -n "__fish_krea_using_subcommand run" -l remove-bg -d 'Find the people and replace what is behind them'
 complete -c krea -n "__fish_krea_using_subcommand run" -l no-despill -d 'Keep the colour that the old background has left on soft edges'
 complete -c krea -n "__fish_krea_using_subcommand run" -l largest -d 'Keep only the largest person'

@@ -2,12 +2,12 @@
 
 mod backgrounds;
 mod outlook;
+mod outputs;
 mod reading;
 mod watched;
 mod wheel;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use ffmpeg_next as ffmpeg;
 use crate::composite::CompositeStage;
 use crate::console::{self, Console};
 use crate::control::{self, Desk};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Exit, Result};
 use crate::frame::Frame;
 use crate::generate::{self, Prepared};
 use crate::mask::{self, MaskStage};
@@ -28,10 +28,10 @@ use crate::report::{GenerationReport, MaskReport, Report};
 use crate::runtime::onnx::Search;
 use crate::settings::Settings;
 use crate::signals::{self, Stopped};
-use crate::sink::preview::{self, Preview, Tap, Told, Window};
-use crate::sink::{self, Destination, FileSink, Paced, Plan, Tee};
+use crate::sink::preview::{self, Tap, Told, Window};
+use crate::sink::{self, Destination, FileSink};
 use crate::source::{Damage, Options, Place};
-use crate::stream::{Extras, VideoInfo};
+use crate::stream::VideoInfo;
 use backgrounds::Wardrobe;
 use outlook::outlook;
 use reading::Reading;
@@ -87,7 +87,7 @@ struct Job {
     /// One line about what is written.
     made: String,
     /// Frames that a stream beside the output was too slow for.
-    lost: Lost,
+    lost: outputs::Lost,
     window: Option<Window>,
     still: bool,
     damage: Arc<Damage>,
@@ -137,7 +137,7 @@ impl Job {
         let Reading { source, info, plan, extras, copied, damage, still, outline } = reading;
         let shown = outline.as_ref().map_or(&info, |outline| &outline.output).clone();
 
-        let (window, preview) = open_window(settings, &shown, control)?.unzip();
+        let (window, preview) = outputs::open_window(settings, &shown, control)?.unzip();
 
         let mut stages: Vec<Box<dyn Stage>> = Vec::new();
         let (mut mask, mut exchange) = (None, None);
@@ -188,7 +188,7 @@ impl Job {
             _ => Some(FileSink::create(settings.output.clone(), plan, shown.clone(), extras, copied, control.clone())?),
         };
         let made = main.as_ref().map_or_else(|| settings.output.to_string(), FileSink::describe);
-        let (sink, lost) = join_sinks(settings, main, preview, &shown, native, control)?;
+        let (sink, lost) = outputs::join(settings, main, preview, &shown, native, control)?;
         Ok(Opened::Job(Box::new(Self {
             info: shown,
             source,
@@ -288,77 +288,6 @@ impl Job {
         }
         result.map(|()| exit)
     }
-}
-
-/// Opens the preview where one is wanted. Beside an output it is a comfort, and its failure a warning.
-fn open_window(settings: &Settings, info: &VideoInfo, control: &Control) -> Result<Option<(Window, Preview)>> {
-    if !settings.preview {
-        return Ok(None);
-    }
-    let alone = settings.output == Destination::Window;
-    let snapshots = settings.output.path().map_or_else(|| PathBuf::from("krea"), |p| p.with_extension(""));
-    let options = preview::Options {
-        name: settings.input.to_string(),
-        size: (info.width, info.height),
-        alone,
-        snapshots,
-        control: control.clone(),
-    };
-    match Window::open(options) {
-        Ok(open) => Ok(Some(open)),
-        Err(error) if alone => Err(error),
-        Err(error) => {
-            tracing::warn!("{error}; {} goes on without the preview", settings.output);
-            Ok(None)
-        }
-    }
-}
-
-/// For each stream beside the output, the frames that it was too slow for.
-type Lost = Vec<Arc<AtomicU64>>;
-
-/// The main output, streams beside it, the window before it, and the speed of the input where someone watches.
-fn join_sinks(
-    settings: &Settings,
-    main: Option<FileSink>,
-    preview: Option<Preview>,
-    info: &VideoInfo,
-    native: ffmpeg::format::Pixel,
-    control: &Control,
-) -> Result<(Box<dyn Sink>, Lost)> {
-    let mut lost = Vec::new();
-    let mut sink: Option<Box<dyn Sink>> = main.map(|s| Box::new(s) as _);
-    if let (Some(main), false) = (sink.take_if(|_| !settings.streams.is_empty()), settings.streams.is_empty()) {
-        let mut streams = Vec::new();
-        for stream in &settings.streams {
-            // What was asked of the file's container and codec does not hold for the stream.
-            let choices = sink::Choices { threads: settings.choices.threads, ..sink::Choices::default() };
-            let plan = Plan::new(stream, native, choices)?;
-            let (_, none) = crossbeam_channel::bounded(0);
-            let made = FileSink::create(stream.clone(), plan, info.clone(), Extras::default(), none, control.clone())?;
-            streams.push((stream.to_string(), made));
-        }
-        let tee = Tee::new(main, streams)?;
-        lost = tee.dropped();
-        sink = Some(Box::new(tee));
-    }
-    let alone = settings.output == Destination::Window;
-    let pause = preview.as_ref().filter(|_| alone).map(Preview::pause);
-    let sink: Box<dyn Sink> = match (preview, sink) {
-        (Some(preview), Some(sink)) => Box::new(preview.before(sink)),
-        (Some(preview), None) => Box::new(preview),
-        (None, Some(sink)) => sink,
-        (None, None) => return Err(Error::Usage("there is no output: name one with -o".to_owned())),
-    };
-    let watched = alone || [&settings.output].into_iter().chain(&settings.streams).any(|d| d.is_stream());
-    let recorded = matches!(settings.input, Place::File(_) | Place::Stdin);
-    // Repainted frames come in blocks.
-    let sink = if watched && (recorded || settings.generation.is_some()) {
-        Box::new(Paced::new(sink, control.clone(), pause))
-    } else {
-        sink
-    };
-    Ok((sink, lost))
 }
 
 fn backdrop_options(settings: &Settings, control: &Control) -> Options {

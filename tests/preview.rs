@@ -135,6 +135,33 @@ impl Drop for Screen {
     }
 }
 
+/// A window manager, which most screens have.
+struct Manager(Child);
+
+impl Manager {
+    fn start(test: &str, screen: &Screen) -> Option<Self> {
+        let mut command = Command::new("openbox");
+        command.env("DISPLAY", &screen.display).stdout(Stdio::null()).stderr(Stdio::null());
+        let Ok(child) = command.spawn() else {
+            skip(test, "no openbox");
+            return None;
+        };
+        let (start, manager) = (Instant::now(), Self(child));
+        while !String::from_utf8_lossy(&screen.ask("xprop", &["-root", "_NET_SUPPORTED"])).contains("FULLSCREEN") {
+            assert!(start.elapsed() < PATIENCE, "openbox did not start");
+            sleep(Duration::from_millis(50));
+        }
+        Some(manager)
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Bounds every wait; nothing is asserted about how long anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -234,6 +261,26 @@ fn a_small_picture_is_shown_larger_and_small_again() {
     // The largest multiple that the screen has room for.
     screen.key("f");
     screen.wait_for("a larger picture", size((960, 720)));
+    screen.key("f");
+    screen.wait_for("the picture at its own size again", size((320, 240)));
+    screen.key("q");
+    end(child).exits(0);
+}
+
+#[test]
+fn a_window_manager_gives_it_the_whole_screen_and_takes_it_back() {
+    const NAME: &str = "a_window_manager_gives_it_the_whole_screen_and_takes_it_back";
+    let Some(screen) = Screen::start(NAME) else { return };
+    let Some(_manager) = Manager::start(NAME, &screen) else { return };
+    let child = screen.krea(["run", "lavfi:testsrc2=s=320x240,realtime", "--preview"]);
+    let size = |size| move |s: &Shot| s.0.dimensions() == size;
+    screen.wait_for("the picture at its own size", size((320, 240)));
+    screen.key("f");
+    // The picture keeps its shape: 1000 wide it is 750 high.
+    screen.wait_for("the picture on the whole screen, in its shape", |s| {
+        let lit = |y: u32| (0..1000).filter(|x| s.0.get_pixel(*x, y).0 != [0; 3]).count();
+        s.0.dimensions() == (1000, 800) && lit(15) == 0 && lit(785) == 0 && lit(35) > 900 && lit(765) > 900
+    });
     screen.key("f");
     screen.wait_for("the picture at its own size again", size((320, 240)));
     screen.key("q");

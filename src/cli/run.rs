@@ -59,7 +59,7 @@ pub struct RunArgs {
     output: Vec<String>,
 
     /// Show a window, alone or beside -o. Keys: q ends, space pauses, p compares, m shows the mask, b the background,
-    /// f scales, s writes a picture
+    /// f fills the screen, s writes a picture
     #[arg(long)]
     preview: bool,
 

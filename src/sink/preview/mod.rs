@@ -4,6 +4,7 @@
 //! the window's size; the main thread, where windowing systems want their windows, shows it and reads the keys
 //! ([`Window`]). Between them the newest picture replaces an older one, so nothing ever waits for the window.
 
+mod fullscreen;
 mod painter;
 mod tap;
 mod window;

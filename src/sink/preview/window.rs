@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use minifb::{InputCallback, Key, Scale, ScaleMode, WindowOptions};
 
 use super::painter::Painter;
-use super::{Newest, Painting, Preview, View};
+use super::{Newest, Painting, Preview, View, fullscreen};
 use crate::error::{Error, Result};
 use crate::frame::Pool;
 use crate::pipeline::{Control, Counts};
@@ -166,8 +166,12 @@ impl Window {
         self.title.text.clear();
     }
 
-    /// Between the picture's own size and the largest multiple that the screen has room for.
+    /// Between the picture's own size and the whole screen; or, where nobody can give that, the largest multiple that
+    /// the screen has room for.
     fn resize(&mut self) {
+        if !self.large && self.shown.as_ref().is_some_and(fullscreen::toggle) {
+            return;
+        }
         self.large = !self.large;
         match open(&self.name, self.size, self.large, &self.pressed) {
             Ok(window) => self.shown = Some(window),
