@@ -60,7 +60,9 @@ pub struct Connection {
 impl Connection {
     /// With `patience` a stream is given up after so long without a frame; without it never.
     pub fn new(place: Place, options: Options, patience: Option<Duration>) -> Self {
-        Self { place, options, kept: Vec::new(), retry: Retry::new(patience) }
+        // To look whether a camera is back costs nothing, and nobody wants to wait for half a minute after plugging it in.
+        let longest = Duration::from_secs(if matches!(place, Place::Camera(_)) { 2 } else { 30 });
+        Self { place, options, kept: Vec::new(), retry: Retry::new(patience, longest) }
     }
 
     /// The first connection. Waits for streams that are not there yet; files, and what may be one (HTTP), are there
@@ -71,6 +73,7 @@ impl Connection {
             match Input::attempt(&self.place, &self.options) {
                 Ok(input) => {
                     self.kept = input.copied_streams().iter().map(Kept::of).collect();
+                    self.options.known_camera.clone_from(&input.camera);
                     return Ok(input);
                 }
                 Err(Refusal { error, cause }) if !waits || cause != Cause::Unreachable => return Err(error),
@@ -106,14 +109,15 @@ impl Connection {
 /// Pauses between tries, and when to stop trying.
 struct Retry {
     patience: Option<Duration>,
+    longest: Duration,
     /// Tries since the last frame.
     tries: u32,
     since: Option<Instant>,
 }
 
 impl Retry {
-    fn new(patience: Option<Duration>) -> Self {
-        Self { patience, tries: 0, since: None }
+    fn new(patience: Option<Duration>, longest: Duration) -> Self {
+        Self { patience, longest, tries: 0, since: None }
     }
 
     /// A quarter of a second, then 1, 2, 4 ... 30 s.
@@ -131,7 +135,7 @@ impl Retry {
         }
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);
-        let mut pause = Self::pause(self.tries);
+        let mut pause = Self::pause(self.tries).min(self.longest);
         if let Some(patience) = self.patience {
             if waited >= patience {
                 return Err(Error::Input(format!("{why}; given up after {:.0} s", waited.as_secs_f32())));

@@ -9,12 +9,13 @@ mod input;
 mod live;
 mod normalise;
 mod open;
+mod packets;
 mod place;
 mod reader;
 mod stdin;
 
 pub use backdrop::Backdrop;
-pub use camera::{Camera, cameras};
+pub use camera::{Api, Camera, Format, Size, cameras};
 pub use input::{Input, Native};
 pub use live::Connection;
 pub use open::Options;
