@@ -423,6 +423,9 @@ impl Reader {
     /// After the last wanted frame: sound of the same moments may still lie ahead in the file.
     fn drain_copied_tail(&mut self) {
         let Some(end) = self.end else { return };
+        if self.input.copied.iter().all(Option::is_none) {
+            return;
+        }
         for _ in 0..10_000 {
             let mut packet = Packet::empty();
             if self.input.packets.read(&mut packet).is_err() {

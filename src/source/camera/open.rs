@@ -24,7 +24,7 @@ pub(in crate::source) fn open(
     let camera = match &options.known_camera {
         None => find(wanted).map_err(Failure::Other)?,
         Some(known) => again(&cameras(), known)
-            .ok_or_else(|| Failure::Other(Error::Input(format!("camera {} is not connected", known.name))))?,
+            .ok_or_else(|| Failure::Other(Error::Input(format!("{} is not connected", known.name))))?,
     };
     let trouble = |trouble: &Trouble| Failure::Other(camera.trouble(trouble));
     let wish = Wish { size: options.size, rate: options.rate };
