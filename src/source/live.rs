@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 use ffmpeg::{Rational, codec, media, rescale::Rescale};
 use ffmpeg_next as ffmpeg;
 
+use super::darkness::Darkness;
 use super::input::{Cause, Refusal};
 use super::reader::{Damage, Reader, Target};
 use super::{Input, Options, Place};
@@ -102,7 +103,8 @@ impl Connection {
         let (reader, info) = Reader::live(input, target, copied, bases)?;
         let damage = reader.damage();
         let time_base = info.time_base;
-        Ok((Box::new(Live { connection: self, reader, time_base, last: None, next_index: 0 }), info, damage))
+        let darkness = matches!(self.place, Place::Camera(_)).then(Darkness::default);
+        Ok((Box::new(Live { connection: self, reader, time_base, last: None, next_index: 0, darkness }), info, damage))
     }
 }
 
@@ -168,6 +170,8 @@ struct Live {
     time_base: Rational,
     last: Option<i64>,
     next_index: u64,
+    /// For a camera.
+    darkness: Option<Darkness>,
 }
 
 impl Live {
@@ -221,7 +225,14 @@ impl Source for Live {
                         tracing::info!("{}: back after {:.1} s", self.connection.place, gap.as_secs_f32());
                         self.reader.damage().reconnects.fetch_add(1, Ordering::Relaxed);
                     }
-                    return Ok(Some(self.place(frame)));
+                    let frame = self.place(frame);
+                    if self.darkness.as_mut().is_some_and(|darkness| darkness.is_told(&frame)) {
+                        let place = &self.connection.place;
+                        tracing::warn!(
+                            "{place}: shows nothing but black; is the lens covered? `krea devices` lists others"
+                        );
+                    }
+                    return Ok(Some(frame));
                 }
                 Ok(None) | Err(Error::Input(_)) if self.connection.options.control.stopped() => return Ok(None),
                 Ok(None) => match self.reader.lost() {

@@ -4,6 +4,7 @@ mod arrivals;
 mod backdrop;
 mod camera;
 mod clock;
+mod darkness;
 mod goal;
 mod input;
 mod live;

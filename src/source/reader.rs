@@ -321,7 +321,9 @@ impl Reader {
     }
 
     fn reach(&mut self, packet: &Packet) {
-        if let (Some(at), Some(stream)) = (packet.pts().or(packet.dts()), self.input.packets.context.stream(packet.stream())) {
+        if let (Some(at), Some(stream)) =
+            (packet.pts().or(packet.dts()), self.input.packets.context.stream(packet.stream()))
+        {
             let end = (at + packet.duration().max(0)) as f64 * f64::from(stream.time_base());
             self.reached = self.reached.max(end);
         }
@@ -330,8 +332,9 @@ impl Reader {
     /// Holds the end that was reached against the length that the container promises.
     fn note_what_is_missing(&mut self) {
         // SAFETY: plain fields of a live context.
-        let (start, promised) =
-            unsafe { ((*self.input.packets.context.as_ptr()).start_time, (*self.input.packets.context.as_ptr()).duration) };
+        let (start, promised) = unsafe {
+            ((*self.input.packets.context.as_ptr()).start_time, (*self.input.packets.context.as_ptr()).duration)
+        };
         if promised <= 0 || self.input.native.still {
             return;
         }
@@ -491,7 +494,8 @@ impl Source for Reader {
 /// Transport streams begin at any time; all else keeps the times that it has.
 fn origin(input: &Input) -> f64 {
     // SAFETY: plain fields of a live context.
-    let (flags, start) = unsafe { ((*(*input.packets.context.as_ptr()).iformat).flags, (*input.packets.context.as_ptr()).start_time) };
+    let (flags, start) =
+        unsafe { ((*(*input.packets.context.as_ptr()).iformat).flags, (*input.packets.context.as_ptr()).start_time) };
     if flags & ffi::AVFMT_TS_DISCONT != 0 && start != ffi::AV_NOPTS_VALUE && start > 0 {
         start as f64 / f64::from(ffi::AV_TIME_BASE)
     } else {

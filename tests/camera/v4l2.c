@@ -5,9 +5,9 @@
  *
  *   card Desk cam
  *   format YUYV 640x480 30 15        one line for each size of each format
- *   state ok                         or: busy, denied, stalled, black; read anew for each picture
  *
- * Removing it unplugs the camera. YUYV, NV12 and GREY are drawn here: the left half red, the right half blue, a white bar
+ * and state/videoN another, which is read anew for each picture: busy, denied, stalled, black or ok.
+ * Removing dev/videoN unplugs the camera. YUYV, NV12 and GREY are drawn here: the left half red, the right half blue, a white bar
  * that moves; MJPG gives the files jpeg/WxH/N.jpg of the folder, one after the other. The log, FAKE_V4L2/log, has a line for
  * each S_FMT and STREAMON. */
 #define _GNU_SOURCE
@@ -81,6 +81,14 @@ static int describe(struct camera *c, char *text, size_t size) {
   if (!f) return 0;
   int there = fstat(fileno(f), &s) == 0 && s.st_ino == c->inode;
   size_t n = there ? fread(text, 1, size - 1, f) : 0;
+  text[n] = 0;
+  fclose(f);
+  char path[600];
+  snprintf(path, sizeof path, "%s/state/%s", getenv("FAKE_V4L2"), strrchr(c->path, '/') + 1);
+  f = fopen(path, "r");
+  if (!f) return there;
+  n += snprintf(text + n, size - n, "state ");
+  n += fread(text + n, 1, size - 1 - n, f);
   text[n] = 0;
   fclose(f);
   return there;

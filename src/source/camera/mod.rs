@@ -53,7 +53,9 @@ impl Camera {
         let Self { name, device, .. } = self;
         Error::Input(match trouble.errno {
             Some(libc::EBUSY) => {
-                format!("camera {name} ({device}) is in use by another program; close it there: `fuser {device}` tells which")
+                format!(
+                    "camera {name} ({device}) is in use by another program; close it there: `fuser {device}` tells which"
+                )
             }
             Some(libc::EACCES | libc::EPERM) => format!(
                 "no permission to open camera {name} ({device}); on Linux: sudo usermod -aG video $USER, then log in again"
@@ -148,7 +150,8 @@ mod tests {
 
     #[test]
     fn the_number_of_an_error_is_found_in_its_text() {
-        let busy = Trouble::from("Could not open device 0: V4L2 Error: Device or resource busy (os error 16)".to_owned());
+        let busy =
+            Trouble::from("Could not open device 0: V4L2 Error: Device or resource busy (os error 16)".to_owned());
         assert!(busy.errno == Some(libc::EBUSY) && busy.is_final());
         let odd = Trouble::from("Could not get device property CameraFormat: Failed to Fufill".to_owned());
         assert!(odd.errno.is_none() && !odd.is_final());
