@@ -87,7 +87,9 @@ fn sizes(device: &Device, fourcc: FourCC, wish: &Wish) -> Vec<Size> {
 
 /// The usual sizes in a range, its ends, and the one that is asked for.
 fn within(range: &Stepwise, asked: Option<(u32, u32)>) -> Vec<(u32, u32)> {
-    let on = |n: u32, least: u32, most: u32, step: u32| (least..=most).contains(&n) && (n - least) % step.max(1) == 0;
+    let on = |n: u32, least: u32, most: u32, step: u32| {
+        (least..=most).contains(&n) && (n - least).is_multiple_of(step.max(1))
+    };
     let fits = |&(w, h): &(u32, u32)| {
         on(w, range.min_width, range.max_width, range.step_width)
             && on(h, range.min_height, range.max_height, range.step_height)
