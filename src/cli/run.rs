@@ -235,7 +235,7 @@ pub struct RunArgs {
     /// line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of
     /// a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage);
     /// dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses,
-    /// mask_lost, damaged, reconnects. The last one, of event end, is about the whole run
+    /// mask_lost, damaged, reconnects, missed (came from a camera faster than they were read). The last one, of event end, is about the whole run
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Messages")]
     progress: ProgressKind,
 

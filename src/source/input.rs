@@ -167,6 +167,10 @@ fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String 
         ffmpeg::Error::HttpUnauthorized => {
             format!("{place}: the name or the password is wrong or missing; they stand in NAME:PASSWORD@HOST")
         }
+        ffmpeg::Error::Other { errno: libc::EBUSY } => format!("{place}: is in use by another program"),
+        ffmpeg::Error::Other { errno: libc::ENOSPC } if matches!(place, Place::Camera(_)) => {
+            format!("{place}: its USB bus cannot carry so much more: try a smaller --size, or another port")
+        }
         ffmpeg::Error::Other { errno: libc::ENODEV } => format!("{place}: was unplugged"),
         ffmpeg::Error::HttpForbidden => format!("{place}: access is forbidden"),
         ffmpeg::Error::HttpNotFound => format!("{place}: the server is there and knows no such stream"),

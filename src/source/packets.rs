@@ -66,6 +66,14 @@ impl Packets {
         }
     }
 
+    /// Pictures that a camera has taken and nobody read in time, since this was last asked.
+    pub(super) fn missed(&self) -> u64 {
+        match &self.way {
+            Way::Feed(feed) => feed.missed(),
+            Way::Demuxer | Way::Device => 0,
+        }
+    }
+
     /// Gives packets, in their order, once more.
     pub(super) fn again(&mut self, packets: Vec<Packet>) {
         self.kept.extend(packets);

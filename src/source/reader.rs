@@ -48,6 +48,8 @@ pub struct Damage {
     pub missing: AtomicU64,
     /// How often a live stream broke off and came back.
     pub reconnects: AtomicU64,
+    /// Pictures of a camera that came faster than they were read.
+    pub missed: AtomicU64,
 }
 
 /// Frames of an [`Input`].
@@ -258,6 +260,7 @@ impl Reader {
         match self.input.packets.read(&mut packet) {
             Ok(()) => {
                 let index = packet.stream();
+                self.damage.missed.fetch_add(self.input.packets.missed(), Ordering::Relaxed);
                 self.reach(&packet);
                 self.set_clock(&mut packet);
                 if index == self.input.video {

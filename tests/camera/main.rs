@@ -215,6 +215,18 @@ fn what_stands_in_the_way_is_said_with_the_remedy() {
 }
 
 #[test]
+fn pictures_that_come_faster_than_they_are_written_are_counted() {
+    let Some(machine) = Machine::new("pictures_that_come_faster_than_they_are_written_are_counted") else { return };
+    machine.plug(0, "Fast cam", "format YUYV 1280x720 60\n");
+    let (out, stats) = (machine.scratch.path("out.mkv"), machine.scratch.path("stats.json"));
+    let args = ["run", "--webcam", "--camera-api", "nokhwa", "--fps", "60", "--duration", "2", "--preset", "placebo"];
+    machine.run(&[&args[..], &["-o", &out, "--stats", &stats]].concat()).exits(0).says("missed");
+    let stats: Value = serde_json::from_slice(&fs::read(&stats).unwrap()).unwrap();
+    assert!(stats["missed"].as_u64().unwrap() > 0, "{stats}");
+    assert_plays_live(&out);
+}
+
+#[test]
 fn a_covered_lens_is_noticed() {
     let Some(machine) = Machine::new("a_covered_lens_is_noticed") else { return };
     machine.plug(0, "Desk cam", WEBCAM);

@@ -4,6 +4,8 @@
 //! with a deadline.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,8 +23,8 @@ use crate::source::open::Deadline;
 /// Time stamps are in microseconds since the feed was opened.
 pub(super) const TIME_BASE: Rational = Rational(1, 1_000_000);
 
-/// Pictures that wait to be read. More would only be older.
-const WAITING: usize = 2;
+/// Pictures that wait to be read. A reader that hesitates shall lose none; one that is behind shall not fall further back.
+const WAITING: usize = 8;
 
 /// How often a wait looks up.
 const TICK: Duration = Duration::from_millis(20);
@@ -71,6 +73,7 @@ impl Setting {
 /// Pictures of a camera that is open.
 pub(crate) struct Feed {
     packets: Receiver<Result<Packet, Trouble>>,
+    missed: Arc<AtomicU64>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -79,17 +82,19 @@ impl Feed {
         let (opened, answer) = crossbeam_channel::bounded(1);
         let (send, packets) = crossbeam_channel::bounded(WAITING);
         let (index, format) = (camera.index, setting.format);
+        let missed = Arc::<AtomicU64>::default();
+        let count = missed.clone();
         let body = move || {
             let handler = interrupt::only();
             // nokhwa panics where an ioctl fails that never should, and on names that are no UTF-8.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| capture(index, format, &opened, &send)));
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| capture(index, format, &opened, &send, &count)));
             interrupt::done(handler);
         };
         let thread = thread::Builder::new()
             .name("camera".to_owned())
             .spawn(body)
             .map_err(|e| Trouble { errno: e.raw_os_error(), text: e.to_string() })?;
-        let feed = Self { packets, thread: Some(thread) };
+        let feed = Self { packets, missed, thread: Some(thread) };
         deadline.begin();
         loop {
             match answer.recv_timeout(TICK) {
@@ -104,6 +109,11 @@ impl Feed {
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Pictures that nobody took in time, since this was last asked.
+    pub(in crate::source) fn missed(&self) -> u64 {
+        self.missed.swap(0, Ordering::Relaxed)
     }
 
     /// The next picture; FFmpeg's `Exit` after a stop or the deadline.
@@ -153,6 +163,7 @@ fn capture(
     format: CameraFormat,
     opened: &Sender<Result<(), Trouble>>,
     packets: &Sender<Result<Packet, Trouble>>,
+    missed: &AtomicU64,
 ) {
     let failed = |e: NokhwaError| Trouble::from(e.to_string());
     let codings = CODINGS.map(|c| c.0);
@@ -176,8 +187,10 @@ fn capture(
         let next = camera.frame().map_err(failed).map(|buffer| stamped(&buffer, epoch));
         let over = next.is_err();
         match packets.try_send(next) {
-            // Whoever reads is behind, and shall not fall behind further.
-            Ok(()) | Err(TrySendError::Full(_)) if !over => {}
+            Ok(()) if !over => {}
+            Err(TrySendError::Full(_)) if !over => {
+                missed.fetch_add(1, Ordering::Relaxed);
+            }
             Err(TrySendError::Full(error)) => {
                 let _ = packets.send(error);
                 return;

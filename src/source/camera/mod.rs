@@ -61,6 +61,9 @@ impl Camera {
                 "no permission to open camera {name} ({device}); on Linux: sudo usermod -aG video $USER, then log in again"
             ),
             Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => format!("camera {name} ({device}) is not connected"),
+            Some(libc::ENOSPC) => format!(
+                "camera {name} ({device}): its USB bus cannot carry so much more: try a smaller --size, or another port"
+            ),
             _ => format!("camera {name} ({device}) cannot be read: {}", trouble.text),
         })
     }
