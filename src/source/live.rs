@@ -177,6 +177,7 @@ struct Live {
 impl Live {
     /// `false` after a stop.
     fn rejoin(&mut self, mut why: String) -> Result<bool> {
+        self.reader.release();
         let Connection { place, options, kept, retry } = &mut self.connection;
         loop {
             if !retry.wait(&format!("{place}: {why}"), options)? {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
-use ffmpeg::Packet;
 use ffmpeg::format::context;
+use ffmpeg::{Packet, ffi};
 use ffmpeg_next as ffmpeg;
 
 use super::camera::Feed;
@@ -25,6 +25,7 @@ enum Way {
     /// A demuxer that waits for nothing, since its driver would wait for ever.
     Device,
     Feed(Feed),
+    Closed,
 }
 
 /// How often a device is asked whether there is a picture.
@@ -52,6 +53,7 @@ impl Packets {
         self.deadline.begin();
         match &mut self.way {
             Way::Demuxer => packet.read(&mut self.context),
+            Way::Closed => Err(ffmpeg::Error::Eof),
             Way::Feed(feed) => feed.read(packet, &self.deadline),
             Way::Device => loop {
                 match packet.read(&mut self.context) {
@@ -70,12 +72,28 @@ impl Packets {
     pub(super) fn missed(&self) -> u64 {
         match &self.way {
             Way::Feed(feed) => feed.missed(),
-            Way::Demuxer | Way::Device => 0,
+            Way::Demuxer | Way::Device | Way::Closed => 0,
+        }
+    }
+
+    /// Gives a device back, since its driver lets nobody else have it, not even krea once more.
+    pub(super) fn close(&mut self) {
+        if let Ok(nothing) = nothing() {
+            (self.context, self.way) = (nothing, Way::Closed);
         }
     }
 
     /// Gives packets, in their order, once more.
     pub(super) fn again(&mut self, packets: Vec<Packet>) {
         self.kept.extend(packets);
+    }
+}
+
+/// A container without a demuxer and without a stream.
+pub(super) fn nothing() -> Result<context::Input, ffmpeg::Error> {
+    // SAFETY: the context is made here and owned by `Input`, which frees it.
+    unsafe {
+        let raw = ffi::avformat_alloc_context();
+        if raw.is_null() { Err(ffmpeg::Error::Other { errno: libc::ENOMEM }) } else { Ok(context::Input::wrap(raw)) }
     }
 }

@@ -225,6 +225,13 @@ impl Reader {
         self.input = input;
     }
 
+    /// Lets go of a connection that is lost, before [`rejoin`](Self::rejoin) brings another one.
+    pub(super) fn release(&mut self) {
+        if self.input.camera.is_some() {
+            self.input.packets.close();
+        }
+    }
+
     /// Why nothing more comes, if that is not the end of the input.
     pub(super) fn lost(&self) -> Option<&str> {
         self.lost.as_deref()

@@ -206,11 +206,18 @@ static int dequeue(struct camera *c, struct v4l2_buffer *b, char *text, size_t s
   return 0;
 }
 
+/* Whose buffers are taken: as in the kernel, nobody may change the format then, nor anybody else take any. */
+static int owned(struct camera *c, int by_others) {
+  for (int i = 0; i < CAMERAS; i++)
+    if (cameras[i].path[0] && cameras[i].inode == c->inode && cameras[i].count && !(by_others && &cameras[i] == c)) return 1;
+  return 0;
+}
+
 static int set_format(struct camera *c, struct v4l2_format *f, const char *text, int set) {
   struct v4l2_pix_format *pix = &f->fmt.pix;
   struct line l, best;
   if (f->type != V4L2_BUF_TYPE_VIDEO_CAPTURE) return fails(EINVAL);
-  if (is(text, "busy") && set) return fails(EBUSY);
+  if (set && (is(text, "busy") || owned(c, 0))) return fails(EBUSY);
   if (!format_line(text, 0, &best)) return fails(EINVAL);
   for (int i = 0; set && format_line(text, i, &l); i++)
     if (code(l.fourcc) == pix->pixelformat && (l.width == pix->width && l.height == pix->height)) best = l;
@@ -303,7 +310,7 @@ static int control(struct camera *c, unsigned long request, void *arg) {
     }
     case VIDIOC_REQBUFS: {
       struct v4l2_requestbuffers *r = arg;
-      if (is(text, "busy")) return fails(EBUSY);
+      if (is(text, "busy") || owned(c, 1) || (r->count && c->streaming)) return fails(EBUSY);
       if (r->count > BUFFERS) r->count = BUFFERS;
       c->count = r->count, c->queued = 0;
       r->capabilities = 0;

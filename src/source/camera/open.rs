@@ -13,7 +13,7 @@ use super::{Api, Camera, Trouble, again, cameras, find, list};
 use crate::error::Error;
 use crate::ffmpeg_devices;
 use crate::source::open::{Deadline, Failure, Options, demuxer, open_device};
-use crate::source::packets::Packets;
+use crate::source::packets::{self, Packets};
 
 /// The camera that was meant, or the one that was read before, once it is back.
 pub(in crate::source) fn open(
@@ -73,14 +73,10 @@ fn through_nokhwa(camera: &Camera, choice: &Option<Choice>, deadline: &Deadline)
 /// A container without a demuxer, whose one stream says what comes out of the feed.
 fn description(choice: &Choice, setting: &Setting) -> Result<context::Input, ffmpeg::Error> {
     let rate = choice.rate.unwrap_or(Rational(0, 1));
-    // SAFETY: the context is made here and owned by `Input`, which frees it with its stream; only plain fields are set.
+    let mut input = packets::nothing()?;
+    // SAFETY: the stream is the context's, which frees it; only plain fields are set.
     unsafe {
-        let raw = ffi::avformat_alloc_context();
-        if raw.is_null() {
-            return Err(ffmpeg::Error::Other { errno: libc::ENOMEM });
-        }
-        let input = context::Input::wrap(raw);
-        let stream = ffi::avformat_new_stream(raw, ptr::null());
+        let stream = ffi::avformat_new_stream(input.as_mut_ptr(), ptr::null());
         if stream.is_null() {
             return Err(ffmpeg::Error::Other { errno: libc::ENOMEM });
         }
@@ -92,8 +88,8 @@ fn description(choice: &Choice, setting: &Setting) -> Result<context::Input, ffm
         (*parameters).format = ffi::AVPixelFormat::from(setting.pixel) as i32;
         (*parameters).width = choice.width as i32;
         (*parameters).height = choice.height as i32;
-        Ok(input)
     }
+    Ok(input)
 }
 
 /// FFmpeg's demuxer for this system's cameras; as the camera likes, if it refuses what it offered.
