@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Ran, Scratch, ffmpeg, krea, listen, run, skip};
 
 /// Nothing in these tests takes so long, on however slow a machine.
-const FOREVER: Duration = Duration::from_secs(120);
+const FOREVER: Duration = Duration::from_secs(60);
 
 /// A webcam as most are: raw pictures only as fast as USB 2 carries them.
 pub(crate) const WEBCAM: &str = "\
@@ -72,7 +72,7 @@ impl Machine {
         fs::remove_dir_all(self.at(&format!("sys/class/video4linux/video{node}"))).unwrap();
     }
 
-    /// `ok`, `busy`, `denied`, `stalled` or `black`, from the next picture on.
+    /// `ok`, `busy`, `denied`, `stalled`, `hung` (until it is started anew) or `black`, from the next picture on.
     pub(crate) fn set(&self, node: u32, state: &str) {
         let aside = self.at("aside/state");
         fs::write(&aside, format!("{state}\n")).unwrap();

@@ -157,6 +157,10 @@ fn a_camera_that_falls_silent_is_opened_anew() {
         machine.set(0, "ok");
         recording.says(": back after");
         recording.goes_on();
+        // Nor does it help to wait: it must be started anew.
+        machine.set(0, "hung");
+        recording.wait_for("back again", |said| said.matches(": back after").count() == 2);
+        recording.goes_on();
         let (_, took) = recording.stop();
         assert!(took < PROMPT, "{way}: {took:?}");
         assert_plays_live(&out);

@@ -6,7 +6,8 @@
  *   card Desk cam
  *   format YUYV 640x480 30 15        one line for each size of each format
  *
- * and state/videoN another, which is read anew for each picture: busy, denied, stalled, black or ok.
+ * and state/videoN another, which is read anew for each picture: busy, denied, stalled, black or ok, or hung,
+ * which is stalled until the camera is started anew.
  * Removing dev/videoN unplugs the camera. YUYV, NV12 and GREY are drawn here: the left half red, the right half blue, a white bar
  * that moves; MJPG gives the files jpeg/WxH/N.jpg of the folder, one after the other. The log, FAKE_V4L2/log, has a line for
  * each S_FMT and STREAMON. */
@@ -34,7 +35,7 @@
 #define OFFSET(i) ((uint32_t)(i) << 24)
 
 struct camera {
-  int fd, nonblock, streaming, stalled;
+  int fd, nonblock, streaming, anew;
   char path[512];
   ino_t inode;
   uint32_t fourcc, width, height, size, fps, count;
@@ -174,14 +175,16 @@ static int fails(int error) {
   return -1;
 }
 
-/* Seconds until the next picture; negative if it is late. */
-static double due(struct camera *c) { return c->begun + (double)c->sequence / c->fps - now(); }
+static int ready(struct camera *c, const char *text) {
+  if (is(text, "stalled") || (is(text, "hung") && !c->anew) || !c->queued) return 0;
+  return c->begun + (double)c->sequence / c->fps <= now();
+}
 
 static int dequeue(struct camera *c, struct v4l2_buffer *b, char *text, size_t size) {
   for (;;) {
     if (!describe(c, text, size)) return fails(ENODEV);
     if (!c->streaming) return fails(EINVAL);
-    if (!is(text, "stalled") && due(c) <= 0 && c->queued) break;
+    if (ready(c, text)) break;
     if (c->nonblock) return fails(EAGAIN);
     pthread_mutex_unlock(&lock);
     usleep(2000);
@@ -328,7 +331,7 @@ static int control(struct camera *c, unsigned long request, void *arg) {
       return 0;
     case VIDIOC_DQBUF: return dequeue(c, b, text, sizeof text);
     case VIDIOC_STREAMON:
-      c->streaming = 1, c->begun = now(), c->sequence = 0;
+      c->streaming = 1, c->anew = is(text, "hung"), c->begun = now(), c->sequence = 0;
       note(c, "STREAMON");
       return 0;
     case VIDIOC_STREAMOFF: c->streaming = 0, c->queued = 0; return 0;
@@ -440,11 +443,11 @@ int poll(struct pollfd *fds, nfds_t count, int timeout) {
     pthread_mutex_lock(&lock);
     struct camera *c = camera_of(fds->fd);
     int there = c && describe(c, text, sizeof text);
-    int ready = c && (!there || !c->streaming || (!is(text, "stalled") && due(c) <= 0 && c->queued));
+    int done = c && (!there || !c->streaming || ready(c, text));
     pthread_mutex_unlock(&lock);
     if (!c) break;
-    fds->revents = !ready ? 0 : there && c->streaming ? POLLIN : POLLIN | POLLERR | POLLHUP;
-    if (ready) return 1;
+    fds->revents = !done ? 0 : there && c->streaming ? POLLIN : POLLIN | POLLERR | POLLHUP;
+    if (done) return 1;
     if (timeout >= 0 && now() >= end) return 0;
     struct timespec wait = {0, 2000000};
     if (nanosleep(&wait, NULL)) return -1; /* a signal */
