@@ -15,6 +15,7 @@ use super::camera::Camera;
 use super::normalise::frame_matrix;
 use super::open::{self, Failure, Options};
 use super::packets::Packets;
+use super::trial::{decode_first, try_out};
 use crate::error::{Error, Result};
 use crate::stream::{Chapter, CopiedStream, Extras, Fields};
 
@@ -160,7 +161,7 @@ fn refusal(place: &Place, options: &Options, error: ffmpeg::Error) -> Refusal {
     Refusal { error: Error::Input(unreadable(place, options, error)), cause }
 }
 
-fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String {
+pub(super) fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String {
     let network = matches!(place, Place::Url(_));
     let silent = matches!(place, Place::Url(_) | Place::Camera(_)) && !options.control.stopped();
     match error {
@@ -233,42 +234,6 @@ fn open_decoder(place: &Place, stream: &Stream<'_>, options: &Options) -> Result
         (*raw).thread_type = frames | ffi::FF_THREAD_SLICE;
     }
     context.decoder().video().map_err(failed)
-}
-
-/// `None` when the first packet gives no frame; then the reader finds out why.
-fn decode_first(packets: &mut Packets, video: usize, decoder: &mut decoder::Video) -> Option<Video> {
-    let mut packet = ffmpeg::Packet::empty();
-    packets.read(&mut packet).ok().filter(|()| packet.stream() == video)?;
-    let mut frame = Video::empty();
-    decoder.send_packet(&packet).ok()?;
-    if decoder.receive_frame(&mut frame).is_ok() {
-        return Some(frame);
-    }
-    // A decoder with threads of its own waits for more; there is no more.
-    decoder.send_eof().ok()?;
-    let got = decoder.receive_frame(&mut frame);
-    decoder.flush();
-    got.ok().map(|()| frame)
-}
-
-/// The pictures of a camera tell their format only once one is decoded; all are then read again.
-fn try_out(place: &Place, options: &Options, packets: &mut Packets, decoder: &mut decoder::Video) -> Result<()> {
-    /// Cameras begin with pictures that are cut off, and H.264 between two key frames.
-    const PATIENCE: usize = 120;
-    let mut frame = Video::empty();
-    let mut read = Vec::new();
-    while read.len() < PATIENCE {
-        let mut packet = ffmpeg::Packet::empty();
-        packets.read(&mut packet).map_err(|error| Error::Input(unreadable(place, options, error)))?;
-        let decoded = decoder.send_packet(&packet).and_then(|()| decoder.receive_frame(&mut frame));
-        read.push(packet);
-        if decoded.is_ok() {
-            decoder.flush();
-            packets.again(read);
-            return Ok(());
-        }
-    }
-    Err(Error::Input(format!("{place}: none of its first {PATIENCE} pictures can be decoded; another --size may help")))
 }
 
 fn describe(place: &Place, context: &context::Input, stream: &Stream<'_>, decoder: &decoder::Video) -> Native {

@@ -14,6 +14,7 @@ mod packets;
 mod place;
 mod reader;
 mod stdin;
+mod trial;
 
 pub use backdrop::Backdrop;
 pub use camera::{Api, Camera, Format, Size, cameras};

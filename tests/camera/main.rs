@@ -219,6 +219,30 @@ fn what_stands_in_the_way_is_said_with_the_remedy() {
 }
 
 #[test]
+fn pictures_that_are_damaged_at_the_beginning_are_passed_over() {
+    let Some(machine) = Machine::new("pictures_that_are_damaged_at_the_beginning_are_passed_over") else { return };
+    machine.plug(0, "Cheap cam", "format MJPG 320x240 30\n");
+    machine.draw_jpegs(320, 240);
+    let whole = fs::read(machine.scratch.path("jpeg/320x240/2.jpg")).unwrap();
+    for (number, bytes) in [(1, &whole[..0]), (2, &whole[..20]), (3, b"no JPEG at all")] {
+        fs::write(machine.scratch.path(&format!("jpeg/320x240/{number}.jpg")), bytes).unwrap();
+    }
+    for way in WAYS {
+        let (out, stats) = (machine.scratch.path("out.mkv"), machine.scratch.path("stats.json"));
+        let args = ["run", "--webcam", "--camera-api", way, "--duration", "0.8", "-o", &out, "--stats", &stats, "-y"];
+        machine.run(&args).exits(0);
+        let stats: Value = serde_json::from_slice(&fs::read(&stats).unwrap()).unwrap();
+        assert!(stats["frames_out"].as_u64().unwrap() >= 8, "{way}: {stats}");
+        assert_plays_live(&out);
+    }
+    for number in 1..=30 {
+        fs::write(machine.scratch.path(&format!("jpeg/320x240/{number}.jpg")), "no JPEG at all").unwrap();
+    }
+    let out = machine.scratch.path("none.mkv");
+    machine.run(&["run", "--webcam", "-o", &out]).fails(3, &["camera", "pictures can be decoded"]);
+}
+
+#[test]
 fn pictures_that_come_faster_than_they_are_written_are_counted() {
     let Some(machine) = Machine::new("pictures_that_come_faster_than_they_are_written_are_counted") else { return };
     machine.plug(0, "Fast cam", "format YUYV 1280x720 60\n");

@@ -1,5 +1,7 @@
 //! macOS and Windows: cameras and formats as nokhwa tells them.
 
+use std::time::Duration;
+
 use ffmpeg_next::Rational;
 use nokhwa::pixel_format::RgbFormat;
 use nokhwa::utils::{ApiBackend, CameraIndex, RequestedFormat, RequestedFormatType};
@@ -8,7 +10,16 @@ use super::choose::Wish;
 use super::feed::fourcc;
 use super::{Camera, Format, Size, Trouble};
 
+/// So long may the user take to allow the use of cameras, which macOS asks for.
+const CONSENT: Duration = Duration::from_secs(30);
+
 pub(super) fn cameras() -> Vec<Camera> {
+    let (granted, answer) = crossbeam_channel::bounded(1);
+    nokhwa::nokhwa_initialize(move |yes| {
+        let _ = granted.try_send(yes);
+    });
+    // Without it the list is empty, which is said.
+    let _ = answer.recv_timeout(CONSENT);
     let told = nokhwa::query(ApiBackend::Auto).unwrap_or_default();
     let camera = |info: &nokhwa::utils::CameraInfo| {
         let index = info.index().as_index().ok()?;
