@@ -108,6 +108,9 @@ fn what_nokhwa_cannot_read_ffmpeg_does() {
     assert_plays_live(&out);
     let only = [&args[..], &["--camera-api", "nokhwa"]].concat();
     machine.run(&only).fails(3, &["Infrared", "GREY", "--camera-api ffmpeg"]);
+    machine.plug(0, "Quiet cam", "format YUYV 320x240 30\nquiet\n");
+    machine.run(&args).exits(0).says("as it is set, through FFmpeg, since nokhwa cannot: the camera tells no sizes");
+    assert_plays_live(&out);
     machine.plug(0, "Sensor", "format RGGB 320x240 30\n");
     machine.run(&args).fails(3, &["Sensor", "RGGB", "cannot decode"]);
     // As any flag, in the environment too.

@@ -5,6 +5,7 @@
  *
  *   card Desk cam
  *   format YUYV 640x480 30 15        one line for each size of each format
+ *   quiet                            perhaps: it does not tell its sizes
  *
  * and state/videoN another, which is read anew for each picture: busy, denied, stalled, black or ok, or hung,
  * which is stalled until the camera is started anew.
@@ -258,6 +259,7 @@ static int enumerate(unsigned long request, void *arg, const char *text) {
   struct v4l2_frmivalenum *v = arg;
   char seen[16][5] = {{0}};
   int formats = 0, sizes = 0;
+  if (request != VIDIOC_ENUM_FMT && strstr(text, "quiet\n")) return fails(ENOTTY);
   for (int i = 0; format_line(text, i, &l); i++) {
     int known = 0;
     for (int k = 0; k < formats; k++) known |= !strcmp(seen[k], l.fourcc);
