@@ -87,6 +87,8 @@ fn run(clip: &Path, generator: Option<Duration>) -> Took {
         threads: 1,
         rate: None,
         size: None,
+        camera_api: source::Api::Auto,
+        known_camera: None,
         timeout: Duration::from_secs(10),
         control: control.clone(),
     };

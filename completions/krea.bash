@@ -847,7 +847,7 @@ _krea() {
             return 0
             ;;
         krea__subcmd__run)
-            opts="-o -f -y -n -q -v -h -V --webcam --output --preview --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --mask-every --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --timeout --reconnect-timeout --control --control-file --strict --max-latency --max-pixels --prompt --prompt-file --negative --model --preset-gen --gen-size --fit --region --keep-fps --reset-on-cut --strength --steps --seed --shift --window --blocks --start-image --interp --vae --precision --compat --offline --dry-run --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
+            opts="-o -f -y -n -q -v -h -V --webcam --camera-api --output --preview --remove-bg --bg --no-despill --mask-model --mask-size --confidence --device --smooth --feather --edge-shift --threshold --max-persons --largest --mask-every --on-mask-error --codec --crf --preset --pix-fmt --format --size --fps --overwrite --no-overwrite --start --duration --input-format --timeout --reconnect-timeout --control --control-file --strict --max-latency --max-pixels --prompt --prompt-file --negative --model --preset-gen --gen-size --fit --region --keep-fps --reset-on-cut --strength --steps --seed --shift --window --blocks --start-image --interp --vae --precision --compat --offline --dry-run --threads --quiet --verbose --log-level --progress --color --stats --watchdog --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -855,6 +855,10 @@ _krea() {
             case "${prev}" in
                 --webcam)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --camera-api)
+                    COMPREPLY=($(compgen -W "auto nokhwa ffmpeg" -- "${cur}"))
                     return 0
                     ;;
                 --output)

@@ -27,7 +27,7 @@ end
 complete -c krea -n "__fish_krea_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c krea -n "__fish_krea_needs_command" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_needs_command" -f -a "run" -d 'Read a video, work on its frames, write it'
-complete -c krea -n "__fish_krea_needs_command" -f -a "devices" -d 'List the cameras and GPUs of this machine'
+complete -c krea -n "__fish_krea_needs_command" -f -a "devices" -d 'List the cameras of this machine, with their formats, and its GPUs'
 complete -c krea -n "__fish_krea_needs_command" -f -a "models" -d 'List, fetch, check and remove models'
 complete -c krea -n "__fish_krea_needs_command" -f -a "config" -d 'Show what is set by the environment and by files'
 complete -c krea -n "__fish_krea_needs_command" -f -a "doctor" -d 'Say what is on this machine, what of it is really used, and what to do if it is not'
@@ -35,6 +35,9 @@ complete -c krea -n "__fish_krea_needs_command" -f -a "completions" -d 'Print th
 complete -c krea -n "__fish_krea_needs_command" -f -a "man" -d 'Print the man page'
 complete -c krea -n "__fish_krea_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c krea -n "__fish_krea_using_subcommand run" -l webcam -d 'Read a camera instead: the first one, or the one with this number or name; `krea devices` lists them' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l camera-api -d 'What reads the camera: nokhwa, ffmpeg (its own demuxer), or auto, which is nokhwa, and FFmpeg where nokhwa cannot. Of the camera\'s formats the one is taken that fits --size and --fps best, else one from 640x480 to 1280x720 at 30' -r -f -a "auto\t''
+nokhwa\t''
+ffmpeg\t''"
 complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a virtual camera (v4l2:/dev/video9). Once more for a stream beside the file; it carries the picture only, and never holds the file up' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l bg -d 'What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-model -d 'auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else the selfie model that is built in' -r
@@ -61,8 +64,8 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l fps -d 'Constant frame
 complete -c krea -n "__fish_krea_using_subcommand run" -l start -d 'Begin so far into the input: 90, 1:30 or 0:01:30.5' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l duration -d 'Take so much of the input' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l input-format -d 'Demuxer, by FFmpeg\'s name, when the content does not tell' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l timeout -d 'Give a connection up after so long without data' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l reconnect-timeout -d 'End when a live stream has not come back for so long; without it it is waited for as long as it takes' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l timeout -d 'Give a connection or a camera up after so long without data, and try again if it is live' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -l reconnect-timeout -d 'End when a live stream or a camera has not come back for so long; without it it is waited for as long as it takes' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l control -d 'Take commands from a Unix socket that is made here, for the user alone: one JSON object a line, with a line of JSON in answer: {"background": "blur"}, {"pause": true}, {"status": true}, {"quit": true}, {"prompt": "...", "blend": 2}, {"strength": 0.5}, {"seed": 7}, {"reset": true}. A live run takes them from its terminal too: /bg blur, /pause, /resume, /status, /quit; a line without a slash is a prompt' -r -F
 complete -c krea -n "__fish_krea_using_subcommand run" -l control-file -d 'Carry out the commands in this file, JSON or as typed, line by line, now and whenever it changes' -r -F
 complete -c krea -n "__fish_krea_using_subcommand run" -l max-latency -d 'Drop live frames that are older than so many milliseconds, counted from their arrival, before they are masked, generated or shown' -r
@@ -101,7 +104,7 @@ fp8\t'Matrices kept in 8 bits, computed in bf16: half the memory'"
 complete -c krea -n "__fish_krea_using_subcommand run" -l compat -d 'Keep the quirks of another program, to compare with it' -r -f -a "krea\t'The reference server\'s: three frames of the first block are left out, a first blend of weight 0, its decoder\'s history'"
 complete -c krea -n "__fish_krea_using_subcommand run" -l threads -d 'Threads for decoding, masks and encoding each; 0 is one a core' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l log-level -d 'error, warn, info, debug, trace, or a filter such as krea=info,ffmpeg=debug' -r
-complete -c krea -n "__fish_krea_using_subcommand run" -l progress -d 'How progress is shown on standard error; auto is a bar on a terminal, else a line now and then. json is an object a line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage); dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses, mask_lost, damaged, reconnects. The last one, of event end, is about the whole run' -r -f -a "auto\t''
+complete -c krea -n "__fish_krea_using_subcommand run" -l progress -d 'How progress is shown on standard error; auto is a bar on a terminal, else a line now and then. json is an object a line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage); dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses, mask_lost, damaged, reconnects, missed (came from a camera faster than they were read). The last one, of event end, is about the whole run' -r -f -a "auto\t''
 bar\t''
 plain\t''
 json\t''
@@ -125,7 +128,7 @@ complete -c krea -n "__fish_krea_using_subcommand run" -s q -l quiet -d 'Only er
 complete -c krea -n "__fish_krea_using_subcommand run" -s v -l verbose -d 'More messages; -vv for even more'
 complete -c krea -n "__fish_krea_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c krea -n "__fish_krea_using_subcommand run" -s V -l version -d 'Print version'
-complete -c krea -n "__fish_krea_using_subcommand devices" -l json -d 'As one JSON object'
+complete -c krea -n "__fish_krea_using_subcommand devices" -l json -d 'As one JSON object: of each camera its index, device, name, id and formats (fourcc, and sizes with their fps), or the error why it cannot be asked; of each GPU its name and memory'
 complete -c krea -n "__fish_krea_using_subcommand devices" -s h -l help -d 'Print help'
 complete -c krea -n "__fish_krea_using_subcommand devices" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_using_subcommand models; and not __fish_seen_subcommand_from list pull verify rm path import help" -l manifest -d 'Another list of models than the built-in one' -r -F
@@ -243,7 +246,7 @@ complete -c krea -n "__fish_krea_using_subcommand man" -l dir -d 'Write one page
 complete -c krea -n "__fish_krea_using_subcommand man" -s h -l help -d 'Print help'
 complete -c krea -n "__fish_krea_using_subcommand man" -s V -l version -d 'Print version'
 complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models config doctor completions man help" -f -a "run" -d 'Read a video, work on its frames, write it'
-complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models config doctor completions man help" -f -a "devices" -d 'List the cameras and GPUs of this machine'
+complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models config doctor completions man help" -f -a "devices" -d 'List the cameras of this machine, with their formats, and its GPUs'
 complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models config doctor completions man help" -f -a "models" -d 'List, fetch, check and remove models'
 complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models config doctor completions man help" -f -a "config" -d 'Show what is set by the environment and by files'
 complete -c krea -n "__fish_krea_using_subcommand help; and not __fish_seen_subcommand_from run devices models config doctor completions man help" -f -a "doctor" -d 'Say what is on this machine, what of it is really used, and what to do if it is not'

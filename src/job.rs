@@ -297,6 +297,8 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
         threads: 1,
         rate: None,
         size: None,
+        camera_api: settings.camera_api,
+        known_camera: None,
         timeout: settings.timeout,
         control: control.clone(),
     }

@@ -38,6 +38,8 @@ pub struct Report {
     pub missing_seconds: f64,
     /// How often a live stream broke off and came back.
     pub reconnects: u64,
+    /// Pictures of a camera that came faster than they were read.
+    pub missed: u64,
     pub stages: Vec<StageReport>,
 }
 
@@ -65,6 +67,7 @@ impl Report {
             damaged_frames: get(&damage.frames),
             missing_seconds: get(&damage.missing) as f64 / 1000.0,
             reconnects: get(&damage.reconnects),
+            missed: get(&damage.missed),
             stages: meters.iter().map(|m| StageReport::of(m)).collect(),
         }
     }
@@ -111,6 +114,9 @@ impl Report {
         }
         if self.dropped > 0 {
             notes += &format!(", {} dropped", self.dropped);
+        }
+        if self.missed > 0 {
+            notes += &format!(", {} missed by the camera's reader", self.missed);
         }
         let (frames, seconds) = (self.frames_out, self.seconds);
         tracing::info!("{}: {frames} frames in {seconds:.1} s ({:.1} fps){notes}", self.output, self.fps);

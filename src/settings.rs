@@ -12,7 +12,7 @@ use crate::console::Messages;
 use crate::error::{Error, Result};
 use crate::generate::{OutputSize, Region};
 use crate::sink::{Choices, Destination, Overwrite};
-use crate::source::Place;
+use crate::source::{Api, Place};
 use crate::{control, generate, mask, progress};
 
 /// One run from an input to an output.
@@ -40,7 +40,9 @@ pub struct Settings {
     /// Seconds of the input.
     pub duration: Option<f64>,
     pub input_format: Option<String>,
-    /// So long may the network be silent.
+    /// What reads a camera.
+    pub camera_api: Api,
+    /// So long may the network or a camera be silent.
     pub timeout: Duration,
     /// A live stream is given up after so long without a frame; `None` is never.
     pub reconnect_timeout: Option<Duration>,

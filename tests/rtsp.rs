@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use harness::{Scratch, frame_count, krea, listen, probe, run, skip};
+use harness::{Scratch, assert_plays_live, frame_count, krea, listen, probe, run, skip};
 use libc::{SIGCONT, SIGINT, SIGKILL, SIGSTOP};
 
 /// Nothing in these tests takes so long, on however slow a machine.
@@ -146,18 +146,6 @@ fn frames(said: &str) -> u64 {
     last.and_then(|(_, rest)| rest.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// The file decodes without a complaint. Times are taken as they are: the frames of a camera keep to no grid.
-#[track_caller]
-fn assert_plays(path: &str) {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-v", "warning", "-nostdin", "-xerror", "-i", path, "-map", "0", "-fps_mode", "passthrough"]);
-    let ran = run({
-        command.args(["-enc_time_base", "-1", "-f", "null", "-"]);
-        command
-    });
-    assert!(ran.code == Some(0) && ran.stderr.is_empty(), "{path} does not play: {}", ran.stderr);
-}
-
 /// Presentation times of the video packets in seconds, in order of showing.
 fn times(path: &str) -> Vec<f64> {
     let packets = probe(path, "packets", &["-select_streams", "v:0"]);
@@ -172,7 +160,7 @@ fn a_stream_with_sound_is_recorded_as_it_comes() {
     let scratch = Scratch::new();
     let out = scratch.path("out.mkv");
     run(krea(["run", &server.url, "-o", &out, "--duration", "2", "--preset", "ultrafast"])).exits(0);
-    assert_plays(&out);
+    assert_plays_live(&out);
     let times = times(&out);
     assert!(times[0] < 1.0, "the recording begins at zero, not at {}", times[0]);
     assert!((25..=52).contains(&times.len()), "two seconds at 25 fps: {}", times.len());
@@ -194,7 +182,7 @@ fn a_server_that_dies_again_and_again_is_joined_again() {
         recording.comes_back(round);
     }
     recording.stop();
-    assert_plays(&out);
+    assert_plays_live(&out);
     let times = times(&out);
     assert!(times.windows(2).all(|t| t[1] > t[0]), "time runs on through every restart");
     let gaps = times.windows(2).filter(|t| t[1] - t[0] > 0.2).count();
@@ -217,7 +205,7 @@ fn a_server_that_falls_silent_is_left_and_joined_again() {
     server.signal(SIGCONT);
     recording.comes_back(1);
     recording.stop();
-    assert_plays(&out);
+    assert_plays_live(&out);
 }
 
 #[test]
@@ -232,7 +220,7 @@ fn another_size_after_a_restart_is_scaled_to_the_first() {
     recording.comes_back(1);
     recording.stop();
     drop(server);
-    assert_plays(&out);
+    assert_plays_live(&out);
     let sizes = probe(&out, "frames", &["-select_streams", "v:0", "-show_entries", "frame=width,height"]);
     assert!(sizes.len() > 20 && sizes.iter().all(|f| f["width"] == 320 && f["height"] == 240));
 }

@@ -52,6 +52,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME|INDEX", num_args = 0..=1, default_missing_value = "", conflicts_with = "input")]
     webcam: Option<String>,
 
+    /// What reads the camera: nokhwa, ffmpeg (its own demuxer), or auto, which is nokhwa, and FFmpeg where nokhwa cannot. Of the
+    /// camera's formats the one is taken that fits --size and --fps best, else one from 640x480 to 1280x720 at 30
+    #[arg(long, value_name = "API", default_value = "auto", help_heading = "Input")]
+    camera_api: CameraApi,
+
     /// Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a
     /// virtual camera (v4l2:/dev/video9).
     /// Once more for a stream beside the file; it carries the picture only, and never holds the file up
@@ -175,11 +180,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     input_format: Option<String>,
 
-    /// Give a connection up after so long without data
+    /// Give a connection or a camera up after so long without data, and try again if it is live
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = parse::span, help_heading = "Input")]
     timeout: Duration,
 
-    /// End when a live stream has not come back for so long; without it it is waited for as long as it takes
+    /// End when a live stream or a camera has not come back for so long; without it it is waited for as long as it takes
     #[arg(long, value_name = "TIME", value_parser = parse::span, help_heading = "Input")]
     reconnect_timeout: Option<Duration>,
 
@@ -230,7 +235,7 @@ pub struct RunArgs {
     /// line, once a second: frames and fps since the start; fps_in, fps_out, latency_ms (p50 and p95 from the arrival of
     /// a live frame to the end of its writing) and mask_ms since the last line; queues (frames that wait for each stage);
     /// dropped, and by stage drops (gave way to newer ones) and late (older than --max-latency); held, mask_losses,
-    /// mask_lost, damaged, reconnects. The last one, of event end, is about the whole run
+    /// mask_lost, damaged, reconnects, missed (came from a camera faster than they were read). The last one, of event end, is about the whole run
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Messages")]
     progress: ProgressKind,
 
@@ -249,6 +254,13 @@ pub struct RunArgs {
     /// Options for FFmpeg's encoder and container, as -name value; -an and -sn leave sound and subtitles out
     #[arg(last = true, value_name = "FFMPEG OPTIONS")]
     ffmpeg: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CameraApi {
+    Auto,
+    Nokhwa,
+    Ffmpeg,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -344,6 +356,11 @@ impl RunArgs {
             start: self.start,
             duration: self.duration,
             input_format: self.input_format,
+            camera_api: match self.camera_api {
+                CameraApi::Auto => crate::source::Api::Auto,
+                CameraApi::Nokhwa => crate::source::Api::Nokhwa,
+                CameraApi::Ffmpeg => crate::source::Api::Ffmpeg,
+            },
             timeout: self.timeout,
             reconnect_timeout: self.reconnect_timeout,
             max_pixels: self.max_pixels,

@@ -30,9 +30,10 @@ pub(super) fn watched(
         watched.counts.push(("passed", Box::new(move || get(&passed.passed))));
         watched.times.push(("block_ms", Box::new(move || (get(&stats.nanoseconds), get(&stats.blocks)))));
     }
-    let (packets, joined) = (damage.clone(), damage.clone());
+    let (packets, joined, missed) = (damage.clone(), damage.clone(), damage.clone());
     watched.counts.push(("damaged", Box::new(move || get(&packets.packets))));
     watched.counts.push(("reconnects", Box::new(move || get(&joined.reconnects))));
+    watched.counts.push(("missed", Box::new(move || get(&missed.missed))));
     for lost in streams {
         watched.counts.push(("lost_by_the_stream", Box::new(move || get(&lost))));
     }

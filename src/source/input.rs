@@ -11,8 +11,11 @@ use ffmpeg::{Rational, Stream, codec, decoder, media};
 use ffmpeg_next as ffmpeg;
 
 use super::Place;
+use super::camera::Camera;
 use super::normalise::frame_matrix;
-use super::open::{self, Deadline, Failure, Options};
+use super::open::{self, Failure, Options};
+use super::packets::Packets;
+use super::trial::{decode_first, try_out};
 use crate::error::{Error, Result};
 use crate::stream::{Chapter, CopiedStream, Extras, Fields};
 
@@ -42,7 +45,9 @@ pub struct Native {
 pub struct Input {
     pub place: Place,
     pub native: Native,
-    pub(super) context: context::Input,
+    /// Which camera it is, if it is one.
+    pub(super) camera: Option<Camera>,
+    pub(super) packets: Packets,
     pub(super) decoder: decoder::Video,
     pub(super) video: usize,
     /// For each stream of the container its index in `extras.streams`, if it is copied.
@@ -50,7 +55,6 @@ pub struct Input {
     extras: Extras,
     /// The frame that was decoded to learn what only the frame itself tells.
     pub(super) first: Option<Video>,
-    pub(super) deadline: Deadline,
     /// When the connection was begun.
     pub(super) begun: Instant,
 }
@@ -81,35 +85,39 @@ impl Input {
             refuse_what_is_no_file(path).map_err(unfit)?;
         }
         let begun = Instant::now();
-        let (context, deadline) = open::open(place, options).map_err(|failure| match failure {
+        let (packets, camera) = open::open(place, options).map_err(|failure| match failure {
             Failure::Other(error) => unfit(error),
             Failure::Ffmpeg(error) => refusal(place, options, error),
         })?;
-        Self::look_into(place, options, context, deadline, begun).map_err(unfit)
+        Self::look_into(place, options, packets, camera, begun).map_err(unfit)
     }
 
     fn look_into(
         place: &Place,
         options: &Options,
-        mut context: context::Input,
-        deadline: Deadline,
+        mut packets: Packets,
+        camera: Option<Camera>,
         begun: Instant,
     ) -> Result<Self> {
-        let video = pick_video(&context).ok_or_else(|| Error::Input(no_video(place, &context)))?;
+        let video = pick_video(&packets.context).ok_or_else(|| Error::Input(no_video(place, &packets.context)))?;
         let index = video.index();
         let mut decoder = open_decoder(place, &video, options)?;
-        let mut native = describe(place, &context, &video, &decoder);
+        if camera.is_some() {
+            try_out(place, options, &mut packets, &mut decoder)?;
+        }
+        let video = packets.context.stream(index).expect("it was picked");
+        let mut native = describe(place, &packets.context, &video, &decoder);
         if native.format == Pixel::None || native.width == 0 || native.height == 0 {
             return Err(Error::Input(format!(
                 "{place}: the video's size or pixel format cannot be found out; the file may be cut off at its start"
             )));
         }
-        let (copied, extras) = collect_extras(&context, index);
+        let (copied, extras) = collect_extras(&packets.context, index);
         // How a photo is turned stands in its EXIF data, which the decoder passes on with the picture.
-        let first = if native.still { decode_first(&mut context, index, &mut decoder) } else { None };
+        let first = if native.still { decode_first(&mut packets, index, &mut decoder) } else { None };
         native.matrix = first.as_ref().and_then(frame_matrix).or(native.matrix);
         let place = place.clone();
-        Ok(Self { place, native, context, decoder, video: index, copied, extras, first, deadline, begun })
+        Ok(Self { place, native, camera, packets, decoder, video: index, copied, extras, first, begun })
     }
 
     /// A stream without an end, which is joined again when it breaks off. What tells its length ends of itself.
@@ -153,16 +161,21 @@ fn refusal(place: &Place, options: &Options, error: ffmpeg::Error) -> Refusal {
     Refusal { error: Error::Input(unreadable(place, options, error)), cause }
 }
 
-fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String {
+pub(super) fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String {
     let network = matches!(place, Place::Url(_));
+    let silent = matches!(place, Place::Url(_) | Place::Camera(_)) && !options.control.stopped();
     match error {
         ffmpeg::Error::HttpUnauthorized => {
             format!("{place}: the name or the password is wrong or missing; they stand in NAME:PASSWORD@HOST")
         }
         ffmpeg::Error::Other { errno: libc::EBUSY } => format!("{place}: is in use by another program"),
+        ffmpeg::Error::Other { errno: libc::ENOSPC } if matches!(place, Place::Camera(_)) => {
+            format!("{place}: its USB bus cannot carry so much more: try a smaller --size, or another port")
+        }
+        ffmpeg::Error::Other { errno: libc::ENODEV } => format!("{place}: was unplugged"),
         ffmpeg::Error::HttpForbidden => format!("{place}: access is forbidden"),
         ffmpeg::Error::HttpNotFound => format!("{place}: the server is there and knows no such stream"),
-        ffmpeg::Error::Exit if network && !options.control.stopped() => {
+        ffmpeg::Error::Exit if silent => {
             format!("{place}: no data for {} s", options.timeout.as_secs_f32())
         }
         ffmpeg::Error::InvalidData if network => format!("{place}: what comes is not a video that FFmpeg can read"),
@@ -223,31 +236,16 @@ fn open_decoder(place: &Place, stream: &Stream<'_>, options: &Options) -> Result
     context.decoder().video().map_err(failed)
 }
 
-/// `None` when the first packet gives no frame; then the reader finds out why.
-fn decode_first(context: &mut context::Input, video: usize, decoder: &mut decoder::Video) -> Option<Video> {
-    let mut packet = ffmpeg::Packet::empty();
-    packet.read(context).ok().filter(|()| packet.stream() == video)?;
-    let mut frame = Video::empty();
-    decoder.send_packet(&packet).ok()?;
-    if decoder.receive_frame(&mut frame).is_ok() {
-        return Some(frame);
-    }
-    // A decoder with threads of its own waits for more; there is no more.
-    decoder.send_eof().ok()?;
-    let got = decoder.receive_frame(&mut frame);
-    decoder.flush();
-    got.ok().map(|()| frame)
-}
-
 fn describe(place: &Place, context: &context::Input, stream: &Stream<'_>, decoder: &decoder::Video) -> Native {
     let valid = |r: Rational| r.numerator() > 0 && r.denominator() > 0;
     // A live stream may know no rate but that of its clock, 90 kHz.
     let valid_rate = |r: Rational| valid(r) && f64::from(r) <= 1000.0;
     let rates = [stream.avg_frame_rate(), stream.rate(), Rational(25, 1)];
     let frame_rate = rates.into_iter().find(|&r| valid_rate(r)).unwrap_or(Rational(25, 1));
-    let name = context.format().name().to_owned();
-    let many = matches!(place, Place::Pictures { .. });
-    let still = !many && (name.ends_with("_pipe") || name == "image2");
+    let is_picture = |name: &str| name.ends_with("_pipe") || name == "image2";
+    // A camera may come without a demuxer to ask.
+    let film = matches!(place, Place::Pictures { .. } | Place::Camera(_));
+    let still = !film && is_picture(context.format().name());
     let seconds = if stream.duration() > 0 {
         Some(stream.duration() as f64 * f64::from(stream.time_base()))
     } else if context.duration() > 0 {

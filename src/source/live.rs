@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 use ffmpeg::{Rational, codec, media, rescale::Rescale};
 use ffmpeg_next as ffmpeg;
 
+use super::darkness::Darkness;
 use super::input::{Cause, Refusal};
 use super::reader::{Damage, Reader, Target};
 use super::{Input, Options, Place};
@@ -60,7 +61,9 @@ pub struct Connection {
 impl Connection {
     /// With `patience` a stream is given up after so long without a frame; without it never.
     pub fn new(place: Place, options: Options, patience: Option<Duration>) -> Self {
-        Self { place, options, kept: Vec::new(), retry: Retry::new(patience) }
+        // To look whether a camera is back costs nothing, and nobody wants to wait for half a minute after plugging it in.
+        let longest = Duration::from_secs(if matches!(place, Place::Camera(_)) { 2 } else { 30 });
+        Self { place, options, kept: Vec::new(), retry: Retry::new(patience, longest) }
     }
 
     /// The first connection. Waits for streams that are not there yet; files, and what may be one (HTTP), are there
@@ -71,6 +74,7 @@ impl Connection {
             match Input::attempt(&self.place, &self.options) {
                 Ok(input) => {
                     self.kept = input.copied_streams().iter().map(Kept::of).collect();
+                    self.options.known_camera.clone_from(&input.camera);
                     return Ok(input);
                 }
                 Err(Refusal { error, cause }) if !waits || cause != Cause::Unreachable => return Err(error),
@@ -99,21 +103,23 @@ impl Connection {
         let (reader, info) = Reader::live(input, target, copied, bases)?;
         let damage = reader.damage();
         let time_base = info.time_base;
-        Ok((Box::new(Live { connection: self, reader, time_base, last: None, next_index: 0 }), info, damage))
+        let darkness = matches!(self.place, Place::Camera(_)).then(Darkness::default);
+        Ok((Box::new(Live { connection: self, reader, time_base, last: None, next_index: 0, darkness }), info, damage))
     }
 }
 
 /// Pauses between tries, and when to stop trying.
 struct Retry {
     patience: Option<Duration>,
+    longest: Duration,
     /// Tries since the last frame.
     tries: u32,
     since: Option<Instant>,
 }
 
 impl Retry {
-    fn new(patience: Option<Duration>) -> Self {
-        Self { patience, tries: 0, since: None }
+    fn new(patience: Option<Duration>, longest: Duration) -> Self {
+        Self { patience, longest, tries: 0, since: None }
     }
 
     /// A quarter of a second, then 1, 2, 4 ... 30 s.
@@ -131,7 +137,7 @@ impl Retry {
         }
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);
-        let mut pause = Self::pause(self.tries);
+        let mut pause = Self::pause(self.tries).min(self.longest);
         if let Some(patience) = self.patience {
             if waited >= patience {
                 return Err(Error::Input(format!("{why}; given up after {:.0} s", waited.as_secs_f32())));
@@ -164,11 +170,14 @@ struct Live {
     time_base: Rational,
     last: Option<i64>,
     next_index: u64,
+    /// For a camera.
+    darkness: Option<Darkness>,
 }
 
 impl Live {
     /// `false` after a stop.
     fn rejoin(&mut self, mut why: String) -> Result<bool> {
+        self.reader.release();
         let Connection { place, options, kept, retry } = &mut self.connection;
         loop {
             if !retry.wait(&format!("{place}: {why}"), options)? {
@@ -217,7 +226,14 @@ impl Source for Live {
                         tracing::info!("{}: back after {:.1} s", self.connection.place, gap.as_secs_f32());
                         self.reader.damage().reconnects.fetch_add(1, Ordering::Relaxed);
                     }
-                    return Ok(Some(self.place(frame)));
+                    let frame = self.place(frame);
+                    if self.darkness.as_mut().is_some_and(|darkness| darkness.is_told(&frame)) {
+                        let place = &self.connection.place;
+                        tracing::warn!(
+                            "{place}: shows nothing but black; is the lens covered? `krea devices` lists others"
+                        );
+                    }
+                    return Ok(Some(frame));
                 }
                 Ok(None) | Err(Error::Input(_)) if self.connection.options.control.stopped() => return Ok(None),
                 Ok(None) => match self.reader.lost() {

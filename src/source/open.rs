@@ -14,7 +14,8 @@ use ffmpeg::{Dictionary, Rational};
 use ffmpeg_next as ffmpeg;
 
 use super::Place;
-use super::camera::{self, Camera};
+use super::camera::{self, Api, Camera};
+use super::packets::Packets;
 use super::stdin::Stdin;
 use crate::error::{Error, Result};
 use crate::ffmpeg_devices;
@@ -32,7 +33,11 @@ pub struct Options {
     pub rate: Option<Rational>,
     /// Width and height that a camera is asked for.
     pub size: Option<(u32, u32)>,
-    /// So long may the network be silent.
+    /// What reads a camera.
+    pub camera_api: Api,
+    /// The camera that was read before; no other will do.
+    pub known_camera: Option<Camera>,
+    /// So long may the network or a camera be silent.
     pub timeout: Duration,
     pub control: Control,
 }
@@ -49,7 +54,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     fn new(place: &Place, options: &Options) -> Self {
-        let limit = matches!(place, Place::Url(_)).then_some(options.timeout);
+        let limit = matches!(place, Place::Url(_) | Place::Camera(_)).then_some(options.timeout);
         Self { epoch: Instant::now(), since: Arc::default(), limit, control: options.control.clone() }
     }
 
@@ -76,8 +81,8 @@ pub(super) enum Failure {
     Other(Error),
 }
 
-/// Opens the container and looks into its streams.
-pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, Deadline), Failure> {
+/// Opens the container and looks into its streams. Of a camera, says which one it is.
+pub(super) fn open(place: &Place, options: &Options) -> Result<(Packets, Option<Camera>), Failure> {
     let deadline = Deadline::new(place, options);
     let mut dictionary = settings(place, options);
     dictionary.set("protocol_whitelist", protocols(place));
@@ -88,7 +93,7 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
             return ffmpeg::format::input_from_stream_with_interrupt(io, None, Some(dictionary), move || {
                 stop.stopped()
             })
-            .map(|input| (input, deadline))
+            .map(|input| (Packets::of_demuxer(input, deadline), None))
             .map_err(Failure::Ffmpeg);
         }
         // The prefix keeps a file called `a:b.mp4` from being taken for a protocol.
@@ -101,8 +106,7 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
         }
         Place::Nothing => return Err(Failure::Other(Error::Usage("there is no input".to_owned()))),
         Place::Camera(wanted) => {
-            let camera = camera::find(wanted).map_err(Failure::Other)?;
-            return open_camera(&camera, options, &deadline).map(|input| (input, deadline));
+            return camera::open(wanted, options, deadline).map(|(packets, camera)| (packets, Some(camera)));
         }
     };
     let location = location.and_then(|l| CString::new(l).ok()).ok_or_else(|| {
@@ -111,45 +115,28 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
         )))
     })?;
     let format = format.map(demuxer).transpose().map_err(Failure::Other)?;
-    let input = open_location(&location, format, dictionary, &deadline).map_err(Failure::Ffmpeg)?;
-    Ok((input, deadline))
+    let input = open_location(&location, format, dictionary, &deadline, 0).map_err(Failure::Ffmpeg)?;
+    Ok((Packets::of_demuxer(input, deadline), None))
 }
 
-/// Opens a camera through FFmpeg's Video4Linux demuxer: as asked for and compressed, since USB is too slow for large
-/// raw pictures; else as asked for; else as the camera likes.
-fn open_camera(camera: &Camera, options: &Options, deadline: &Deadline) -> Result<context::Input, Failure> {
-    ffmpeg_devices::register().map_err(Failure::Other)?;
-    let format = demuxer("v4l2").map_err(Failure::Other)?;
-    let device = CString::new(camera.device.as_str()).expect("a path of /dev holds no zero byte");
-    let asked = || {
-        let mut set = Dictionary::new();
-        if let Some((w @ 1.., h @ 1..)) = options.size {
-            set.set("video_size", &format!("{w}x{h}"));
-        }
-        if let Some(Rational(num, den)) = options.rate {
-            set.set("framerate", &format!("{num}/{den}"));
-        }
-        set
-    };
-    let mut compressed = asked();
-    compressed.set("input_format", "mjpeg");
-    let mut result = Err(ffmpeg::Error::Unknown);
-    for settings in [compressed, asked(), Dictionary::new()] {
-        result = open_location(&device, Some(format), settings, deadline);
-        // Only a refusal of the settings is worth another try.
-        if !matches!(result, Err(ffmpeg::Error::Other { errno: libc::EINVAL })) {
-            break;
-        }
-    }
-    result.map_err(Failure::Ffmpeg)
+/// Opens a device in such a way that reading it never waits. What its streams hold is not looked into: their decoder
+/// tells.
+pub(super) fn open_device(
+    location: &CStr,
+    format: *const ffi::AVInputFormat,
+    dictionary: Dictionary,
+    deadline: &Deadline,
+) -> Result<context::Input, ffmpeg::Error> {
+    open_location(location, Some(format), dictionary, deadline, ffi::AVFMT_FLAG_NONBLOCK)
 }
 
-/// `avformat_open_input` with a demuxer of choice and an interrupt callback.
+/// `avformat_open_input` with a demuxer of choice, flags of the context and an interrupt callback.
 fn open_location(
     location: &CStr,
     format: Option<*const ffi::AVInputFormat>,
     dictionary: Dictionary,
     deadline: &Deadline,
+    flags: i32,
 ) -> Result<context::Input, ffmpeg::Error> {
     let watched = deadline.clone();
     let interrupt = interrupt::new(Box::new(move || watched.stopped() || watched.expired()));
@@ -162,6 +149,7 @@ fn open_location(
             return Err(ffmpeg::Error::Other { errno: libc::ENOMEM });
         }
         (*raw).interrupt_callback = interrupt.interrupt;
+        (*raw).flags |= flags;
         let mut options = dictionary.disown();
         let opened =
             ffi::avformat_open_input(&mut raw, location.as_ptr(), format.unwrap_or(ptr::null()).cast(), &mut options);
@@ -171,6 +159,9 @@ fn open_location(
         }
         let input = context::Input::wrap_with_interrupt(raw, interrupt.guard);
         deadline.begin();
+        if flags & ffi::AVFMT_FLAG_NONBLOCK != 0 {
+            return Ok(input);
+        }
         match ffi::avformat_find_stream_info(raw, ptr::null_mut()) {
             found if found < 0 => Err(found.into()),
             _ => Ok(input),
@@ -178,7 +169,7 @@ fn open_location(
     }
 }
 
-fn demuxer(name: &str) -> Result<*const ffi::AVInputFormat> {
+pub(super) fn demuxer(name: &str) -> Result<*const ffi::AVInputFormat> {
     let usage = || Error::Usage(format!("'{name}' is no input format of FFmpeg; `ffmpeg -demuxers` lists them"));
     let name = CString::new(name).map_err(|_| usage())?;
     // SAFETY: looks a name up in FFmpeg's static tables.

@@ -48,6 +48,8 @@ pub struct Damage {
     pub missing: AtomicU64,
     /// How often a live stream broke off and came back.
     pub reconnects: AtomicU64,
+    /// Pictures of a camera that came faster than they were read.
+    pub missed: AtomicU64,
 }
 
 /// Frames of an [`Input`].
@@ -96,7 +98,7 @@ impl Reader {
         if let Some(start) = target.start.filter(|s| *s > 0.0) {
             let at = ((start + self::origin(&input)) * f64::from(ffi::AV_TIME_BASE)) as i64;
             // What cannot seek is read from its beginning, and what lies before the start is thrown away.
-            if input.context.seek(at, ..at).is_ok() {
+            if input.packets.context.seek(at, ..at).is_ok() {
                 input.decoder.flush();
             }
         }
@@ -223,6 +225,13 @@ impl Reader {
         self.input = input;
     }
 
+    /// Lets go of a connection that is lost, before [`rejoin`](Self::rejoin) brings another one.
+    pub(super) fn release(&mut self) {
+        if self.input.camera.is_some() {
+            self.input.packets.close();
+        }
+    }
+
     /// Why nothing more comes, if that is not the end of the input.
     pub(super) fn lost(&self) -> Option<&str> {
         self.lost.as_deref()
@@ -255,10 +264,10 @@ impl Reader {
     /// Reads one packet and gives it to whom it belongs.
     fn feed(&mut self) -> Result<()> {
         let mut packet = Packet::empty();
-        self.input.deadline.begin();
-        match packet.read(&mut self.input.context) {
+        match self.input.packets.read(&mut packet) {
             Ok(()) => {
                 let index = packet.stream();
+                self.damage.missed.fetch_add(self.input.packets.missed(), Ordering::Relaxed);
                 self.reach(&packet);
                 self.set_clock(&mut packet);
                 if index == self.input.video {
@@ -279,14 +288,17 @@ impl Reader {
                 self.drain();
             }
             Err(ffmpeg::Error::Exit) => {
-                if self.input.deadline.expired() {
+                if self.input.packets.deadline.expired() {
                     self.lost = Some("no data comes any more".to_owned());
                 }
                 self.drain();
             }
             Err(ffmpeg::Error::InvalidData) => self.refuse(),
             Err(error) if self.clock.is_some() => {
-                self.lost = Some(error.to_string());
+                self.lost = Some(match error {
+                    ffmpeg::Error::Other { errno: libc::ENODEV } => "was unplugged".to_owned(),
+                    other => other.to_string(),
+                });
                 self.drain();
             }
             Err(error) => {
@@ -302,7 +314,7 @@ impl Reader {
     /// Puts a packet of a live stream to its place in the time of the output.
     fn set_clock(&mut self, packet: &mut Packet) {
         let Some(clock) = &mut self.clock else { return };
-        let Some(base) = self.input.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
+        let Some(base) = self.input.packets.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
         let Some(at) = packet.dts().or(packet.pts()) else {
             // Only of the video it is known how long a packet lasts.
             if packet.stream() == self.input.video {
@@ -319,7 +331,9 @@ impl Reader {
     }
 
     fn reach(&mut self, packet: &Packet) {
-        if let (Some(at), Some(stream)) = (packet.pts().or(packet.dts()), self.input.context.stream(packet.stream())) {
+        if let (Some(at), Some(stream)) =
+            (packet.pts().or(packet.dts()), self.input.packets.context.stream(packet.stream()))
+        {
             let end = (at + packet.duration().max(0)) as f64 * f64::from(stream.time_base());
             self.reached = self.reached.max(end);
         }
@@ -328,8 +342,9 @@ impl Reader {
     /// Holds the end that was reached against the length that the container promises.
     fn note_what_is_missing(&mut self) {
         // SAFETY: plain fields of a live context.
-        let (start, promised) =
-            unsafe { ((*self.input.context.as_ptr()).start_time, (*self.input.context.as_ptr()).duration) };
+        let (start, promised) = unsafe {
+            ((*self.input.packets.context.as_ptr()).start_time, (*self.input.packets.context.as_ptr()).duration)
+        };
         if promised <= 0 || self.input.native.still {
             return;
         }
@@ -361,7 +376,7 @@ impl Reader {
 
     /// Passes a packet on with its times moved as the video's are. What lies outside the wanted part is left out.
     fn copy(&self, stream: usize, mut packet: Packet) {
-        let Some(base) = self.input.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
+        let Some(base) = self.input.packets.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
         let offset = ticks(self.origin, base);
         let cover = packet.pts().is_none() && packet.dts().is_none();
         packet.set_pts(packet.pts().map(|t| t - offset));
@@ -421,12 +436,15 @@ impl Reader {
     /// After the last wanted frame: sound of the same moments may still lie ahead in the file.
     fn drain_copied_tail(&mut self) {
         let Some(end) = self.end else { return };
+        if self.input.copied.iter().all(Option::is_none) {
+            return;
+        }
         for _ in 0..10_000 {
             let mut packet = Packet::empty();
-            if packet.read(&mut self.input.context).is_err() {
+            if self.input.packets.read(&mut packet).is_err() {
                 return;
             }
-            let Some(base) = self.input.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
+            let Some(base) = self.input.packets.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
             let at = packet.dts().or(packet.pts()).unwrap_or(0) as f64 * f64::from(base) - self.origin;
             // Containers interleave within about a second.
             if at > end + 1.0 {
@@ -486,7 +504,8 @@ impl Source for Reader {
 /// Transport streams begin at any time; all else keeps the times that it has.
 fn origin(input: &Input) -> f64 {
     // SAFETY: plain fields of a live context.
-    let (flags, start) = unsafe { ((*(*input.context.as_ptr()).iformat).flags, (*input.context.as_ptr()).start_time) };
+    let (flags, start) =
+        unsafe { ((*(*input.packets.context.as_ptr()).iformat).flags, (*input.packets.context.as_ptr()).start_time) };
     if flags & ffi::AVFMT_TS_DISCONT != 0 && start != ffi::AV_NOPTS_VALUE && start > 0 {
         start as f64 / f64::from(ffi::AV_TIME_BASE)
     } else {

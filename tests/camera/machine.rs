@@ -1,0 +1,207 @@
+//! A machine with cameras that exist only for krea: `v4l2.c` stands between it and the kernel.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Ran, Scratch, ffmpeg, krea, listen, run, skip};
+
+/// Nothing in these tests takes so long, on however slow a machine.
+const FOREVER: Duration = Duration::from_secs(60);
+
+/// A webcam as most are: raw pictures only as fast as USB 2 carries them.
+pub(crate) const WEBCAM: &str = "\
+format YUYV 640x480 30 15
+format YUYV 1280x720 10
+format MJPG 1280x720 30 15
+";
+
+pub(crate) struct Machine {
+    pub(crate) scratch: Scratch,
+    library: PathBuf,
+}
+
+impl Machine {
+    /// `None`, said aloud, where there is no Video4Linux to pretend or no compiler to do it with.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        let scratch = Scratch::new();
+        let library = scratch.root().join("v4l2.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/camera/v4l2.c");
+        if !cfg!(target_os = "linux") {
+            skip(test, "Video4Linux is Linux's");
+            return None;
+        }
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source).args(["-ldl", "-lpthread"]);
+        let Ok(compiled) = compiler.output() else {
+            skip(test, "no C compiler (cc)");
+            return None;
+        };
+        assert!(compiled.status.success(), "v4l2.c: {}", String::from_utf8_lossy(&compiled.stderr));
+        for folder in ["dev/v4l/by-id", "sys/class/video4linux", "state", "jpeg", "aside"] {
+            fs::create_dir_all(scratch.root().join(folder)).unwrap();
+        }
+        Some(Self { scratch, library })
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.scratch.root().join(path)
+    }
+
+    /// A camera with these formats appears as `/dev/videoN`.
+    pub(crate) fn plug(&self, node: u32, name: &str, formats: &str) {
+        let class = self.at(&format!("sys/class/video4linux/video{node}"));
+        fs::create_dir_all(&class).unwrap();
+        fs::write(class.join("name"), format!("{name}\n")).unwrap();
+        fs::write(class.join("index"), "0\n").unwrap();
+        self.set(node, "ok");
+        let id = self.at(&format!("dev/v4l/by-id/usb-{}-video-index0", name.replace(' ', "_")));
+        let _ = fs::remove_file(&id);
+        std::os::unix::fs::symlink(format!("../../video{node}"), id).unwrap();
+        let aside = self.at("aside/new");
+        fs::write(&aside, format!("card {name}\n{formats}")).unwrap();
+        fs::rename(aside, self.at(&format!("dev/video{node}"))).unwrap();
+    }
+
+    pub(crate) fn unplug(&self, node: u32) {
+        fs::remove_file(self.at(&format!("dev/video{node}"))).unwrap();
+        fs::remove_dir_all(self.at(&format!("sys/class/video4linux/video{node}"))).unwrap();
+    }
+
+    /// `ok`, `busy`, `denied`, `stalled`, `hung` (until it is started anew) or `black`, from the next picture on.
+    pub(crate) fn set(&self, node: u32, state: &str) {
+        let aside = self.at("aside/state");
+        fs::write(&aside, format!("{state}\n")).unwrap();
+        fs::rename(aside, self.at(&format!("state/video{node}"))).unwrap();
+    }
+
+    /// What the cameras give as JPEG of that size: the left half red, the right half blue, a white bar that moves.
+    pub(crate) fn draw_jpegs(&self, width: u32, height: u32) {
+        let folder = self.at(&format!("jpeg/{width}x{height}"));
+        fs::create_dir_all(&folder).unwrap();
+        let half = width / 2;
+        let graph = format!(
+            "color=red:s={width}x{height}:r=30[r];color=blue:s={half}x{height}:r=30[b];color=white:s=8x{height}:r=30[w];\
+             [r][b]overlay=x={half}[t];[t][w]overlay=x=n*8"
+        );
+        let files = folder.join("%d.jpg");
+        ffmpeg(&["-f", "lavfi", "-i", &graph, "-t", "1", "-q:v", "3", files.to_str().unwrap()]);
+    }
+
+    /// The formats that pictures were taken in, each as `videoN FOURCC WxH@FPS`.
+    pub(crate) fn streamed(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.at("log")).unwrap_or_default();
+        log.lines().filter(|l| l.contains(" STREAMON ")).map(|l| l.replace(" STREAMON", "")).collect()
+    }
+
+    pub(crate) fn krea(&self, args: &[&str]) -> Command {
+        let mut command = krea(args.iter().copied());
+        command.env("LD_PRELOAD", &self.library).env("FAKE_V4L2", self.scratch.root());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        run(self.krea(args))
+    }
+
+    /// Records until it is stopped.
+    pub(crate) fn record(&self, out: &str, args: &[&str]) -> Recording {
+        let fixed = ["run", "-o", out, "--preset", "ultrafast", "--progress", "json", "-y", "--size", "640x480"];
+        let mut command = self.krea(&[&fixed, args].concat());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (said, listener) = listen(child.stderr.take().unwrap());
+        Recording { child, said, listener: Some(listener) }
+    }
+}
+
+/// krea while it records, and what it has said so far.
+pub(crate) struct Recording {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Recording {
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, what: &str, done: impl Fn(&str) -> bool) {
+        let begun = Instant::now();
+        while !done(&self.said()) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("ended before '{what}', {status}: {}", self.said());
+            }
+            assert!(begun.elapsed() < FOREVER, "'{what}' does not come: {}", self.said());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn says(&mut self, word: &str) {
+        self.wait_for(word, |said| said.contains(word));
+    }
+
+    /// More frames have been written than had been when this was called.
+    #[track_caller]
+    pub(crate) fn goes_on(&mut self) {
+        let before = frames(&self.said());
+        self.wait_for("more frames", |said| frames(said) > before + 10);
+    }
+
+    /// Ctrl-C; what was said until the end, and how long that took.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> (String, Duration) {
+        // SAFETY: kill(2) takes no pointer; the child has not been waited for, so its number is still its own.
+        assert_eq!(unsafe { libc::kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT) }, 0);
+        let begun = Instant::now();
+        (self.ends(130), begun.elapsed())
+    }
+
+    #[track_caller]
+    pub(crate) fn ends(&mut self, code: i32) -> String {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < FOREVER, "it does not end: {}", self.said());
+            sleep(Duration::from_millis(10));
+        };
+        self.listener.take().unwrap().join().unwrap();
+        let said = self.said();
+        assert!(!said.contains("panicked"), "{said}");
+        assert_eq!(status.code(), Some(code), "{said}");
+        said
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn frames(said: &str) -> u64 {
+    let count = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["frames"].as_u64();
+    said.lines().rev().find_map(count).unwrap_or(0)
+}
+
+/// Frame `number` of a video, as RGB.
+pub(crate) fn picture(path: &str, number: usize, width: usize, height: usize) -> Vec<[u8; 3]> {
+    let select = format!("select=eq(n\\,{number}),scale={width}:{height}");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-i", path, "-vf", &select, "-frames:v", "1", "-f", "rawvideo"]);
+    command.args(["-pix_fmt", "rgb24", "-"]).stdout(Stdio::piped()).stdin(Stdio::null());
+    let mut child = command.spawn().expect("ffmpeg is here");
+    let mut bytes = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut bytes).unwrap();
+    assert!(child.wait().unwrap().success() && bytes.len() == width * height * 3, "{path}: no frame {number}");
+    bytes.chunks(3).map(|p| [p[0], p[1], p[2]]).collect()
+}
