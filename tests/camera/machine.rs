@@ -20,6 +20,9 @@ format YUYV 1280x720 10
 format MJPG 1280x720 30 15
 ";
 
+/// A virtual camera of v4l2loopback, before anybody gives it pictures.
+pub(crate) const LOOPBACK: &str = "output\n";
+
 pub(crate) struct Machine {
     pub(crate) scratch: Scratch,
     library: PathBuf,
@@ -42,7 +45,7 @@ impl Machine {
             return None;
         };
         assert!(compiled.status.success(), "v4l2.c: {}", String::from_utf8_lossy(&compiled.stderr));
-        for folder in ["dev/v4l/by-id", "sys/class/video4linux", "state", "jpeg", "aside"] {
+        for folder in ["dev/v4l/by-id", "sys/class/video4linux", "state", "jpeg", "aside", "written"] {
             fs::create_dir_all(scratch.root().join(folder)).unwrap();
         }
         Some(Self { scratch, library })
@@ -90,6 +93,14 @@ impl Machine {
         );
         let files = folder.join("%d.jpg");
         ffmpeg(&["-f", "lavfi", "-i", &graph, "-t", "1", "-q:v", "3", files.to_str().unwrap()]);
+    }
+
+    /// What a virtual camera was given: the format as `FOURCC WxH`, and the bytes of the pictures.
+    pub(crate) fn given(&self, node: u32) -> (String, Vec<u8>) {
+        let log = fs::read_to_string(self.at("log")).unwrap_or_default();
+        let start = format!("video{node} S_FMT ");
+        let format = log.lines().rev().find_map(|l| l.strip_prefix(&start)?.split('@').next()).unwrap_or_default();
+        (format.to_owned(), fs::read(self.at(&format!("written/video{node}"))).unwrap_or_default())
     }
 
     /// The formats that pictures were taken in, each as `videoN FOURCC WxH@FPS`.

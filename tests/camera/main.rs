@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use harness::{assert_plays_live, frame_count, probe};
-use machine::{Machine, WEBCAM, picture};
+use machine::{LOOPBACK, Machine, WEBCAM, picture};
 use serde_json::{Value, json};
 
 const WAYS: [&str; 2] = ["nokhwa", "ffmpeg"];
@@ -42,6 +42,35 @@ fn cameras_are_listed_with_their_formats() {
     for word in ["YUYV  640x480 at 30 15, 1280x720 at 10", "MJPG  1280x720 at 30 15", "usermod -aG video"] {
         assert!(text.contains(word), "'{word}' is not in:\n{text}");
     }
+}
+
+#[test]
+fn a_virtual_camera_gets_pictures_that_every_program_reads() {
+    let Some(machine) = Machine::new("a_virtual_camera_gets_pictures_that_every_program_reads") else { return };
+    machine.plug(9, "krea", LOOPBACK);
+    // Odd sides, and a format that programs do not expect of a camera.
+    let graph = "lavfi:color=red:s=65x33:r=25:d=1,format=yuv444p,realtime";
+    machine.run(&["run", graph, "-o", "v4l2:/dev/video9"]).exits(0);
+    let (format, bytes) = machine.given(9);
+    assert_eq!(format, "YU12 64x32");
+    let (luma, picture) = (64 * 32, 64 * 32 * 3 / 2);
+    assert_eq!(bytes.len(), 25 * picture);
+    let last = &bytes[24 * picture..];
+    assert!(last[..luma].iter().all(|y| y.abs_diff(81) <= 1), "luma {:?}", &last[..8]);
+    let (cb, cr) = last[luma..].split_at(luma / 4);
+    assert!(cb.iter().all(|b| b.abs_diff(90) <= 1) && cr.iter().all(|r| r.abs_diff(240) <= 1), "{cb:?} {cr:?}");
+}
+
+#[test]
+fn the_first_camera_is_one_that_has_pictures() {
+    let Some(machine) = Machine::new("the_first_camera_is_one_that_has_pictures") else { return };
+    machine.plug(0, "krea", LOOPBACK);
+    machine.plug(1, "Desk cam", WEBCAM);
+    let out = machine.scratch.path("out.mkv");
+    machine.run(&["run", "--webcam", "--size", "640x480", "--duration", "0.5", "-o", &out]).exits(0).says("Desk cam");
+    // By its name the other one is meant, and has none.
+    let ran = machine.run(&["run", "--webcam", "krea", "-o", &out, "-y"]);
+    ran.fails(3, &["krea (/dev/video0)", "another program writes to it"]);
 }
 
 #[test]

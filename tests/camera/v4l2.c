@@ -6,6 +6,7 @@
  *   card Desk cam
  *   format YUYV 640x480 30 15        one line for each size of each format
  *   quiet                            perhaps: it does not tell its sizes
+ *   output                           instead of formats: it takes pictures, as v4l2loopback does; written/videoN gets them
  *
  * and state/videoN another, which is read anew for each picture: busy, denied, stalled, black or ok, or hung,
  * which is stalled until the camera is started anew.
@@ -220,6 +221,12 @@ static int owned(struct camera *c, int by_others) {
 static int set_format(struct camera *c, struct v4l2_format *f, const char *text, int set) {
   struct v4l2_pix_format *pix = &f->fmt.pix;
   struct line l, best;
+  if (f->type == V4L2_BUF_TYPE_VIDEO_OUTPUT && strstr(text, "output\n")) {
+    if (!set) return 0;
+    c->fourcc = pix->pixelformat, c->width = pix->width, c->height = pix->height;
+    note(c, "S_FMT");
+    return 0;
+  }
   if (f->type != V4L2_BUF_TYPE_VIDEO_CAPTURE) return fails(EINVAL);
   if (set && (is(text, "busy") || owned(c, 0))) return fails(EBUSY);
   if (!format_line(text, 0, &best)) return fails(EINVAL);
@@ -293,7 +300,7 @@ static int control(struct camera *c, unsigned long request, void *arg) {
       memset(cap, 0, sizeof *cap);
       strcpy((char *)cap->driver, "fake"), strcpy((char *)cap->bus_info, "usb-fake-1");
       sscanf(text, "card %31[^\n]", (char *)cap->card);
-      cap->device_caps = V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING;
+      cap->device_caps = strstr(text, "output\n") ? V4L2_CAP_VIDEO_OUTPUT : V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING;
       cap->capabilities = cap->device_caps | V4L2_CAP_DEVICE_CAPS;
       return 0;
     }
@@ -381,12 +388,30 @@ OPEN(open64, AT_FDCWD, , const char *path, int flags)
 OPEN(openat, folder, , int folder, const char *path, int flags)
 OPEN(openat64, folder, , int folder, const char *path, int flags)
 
+/* What the C library calls where it checks that no mode is missing. */
+int __open_2(const char *path, int flags) { return open(path, flags, 0); }
+
+int __open64_2(const char *path, int flags) { return open(path, flags, 0); }
+
 int close(int fd) {
   pthread_mutex_lock(&lock);
   struct camera *c = camera_of(fd);
   if (c) c->path[0] = 0, c->fd = -1;
   pthread_mutex_unlock(&lock);
   return syscall(SYS_close, fd);
+}
+
+ssize_t write(int fd, const void *data, size_t size) {
+  char path[600] = "";
+  pthread_mutex_lock(&lock);
+  struct camera *c = camera_of(fd);
+  if (c) snprintf(path, sizeof path, "%s/written/%s", getenv("FAKE_V4L2"), strrchr(c->path, '/') + 1);
+  pthread_mutex_unlock(&lock);
+  if (!path[0]) return syscall(SYS_write, fd, data, size);
+  int file = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  ssize_t written = file < 0 ? -1 : syscall(SYS_write, file, data, size);
+  syscall(SYS_close, file);
+  return written;
 }
 
 int ioctl(int fd, unsigned long request, ...) {

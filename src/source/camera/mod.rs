@@ -92,9 +92,17 @@ impl From<String> for Trouble {
     }
 }
 
-/// The camera with this number, device or part of a name; with nothing said, the first.
+/// The camera with this number, device or part of a name; with nothing said, the first that has pictures.
 fn find(wanted: &str) -> Result<Camera> {
-    choose(&cameras(), wanted)
+    let all = cameras();
+    // One that cannot be asked now, being busy perhaps, is a camera all the same.
+    let has_pictures = |c: &&Camera| !c.formats().is_ok_and(|formats| formats.is_empty());
+    if wanted.is_empty()
+        && let Some(first) = all.iter().find(has_pictures)
+    {
+        return Ok(first.clone());
+    }
+    choose(&all, wanted)
 }
 
 fn choose(cameras: &[Camera], wanted: &str) -> Result<Camera> {

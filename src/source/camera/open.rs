@@ -29,6 +29,10 @@ pub(in crate::source) fn open(
     let trouble = |trouble: &Trouble| Failure::Other(camera.trouble(trouble));
     let wish = Wish { size: options.size, rate: options.rate };
     let formats = list::formats(&camera, &wish).map_err(|t| trouble(&t))?;
+    if formats.is_empty() && cfg!(target_os = "linux") {
+        let text = "it offers no pictures; a virtual camera has none until another program writes to it".to_owned();
+        return Err(trouble(&Trouble { errno: None, text }));
+    }
     let choice = choose(&formats, &wish);
     if choice.is_none() && !formats.is_empty() && formats.iter().all(|f| choose::ffmpeg_name(&f.fourcc).is_none()) {
         let named: Vec<&str> = formats.iter().map(|f| f.fourcc.as_str()).collect();
