@@ -368,6 +368,8 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
         threads: 1,
         rate: None,
         size: None,
+        live: false,
+        rate_is_known: false,
         timeout: settings.timeout,
         control: control.clone(),
     }

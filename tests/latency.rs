@@ -72,6 +72,17 @@ fn an_undisturbed_stream_is_shown_at_once_and_whole() {
 }
 
 #[test]
+fn a_picture_does_not_wait_for_the_next_one() {
+    let camera = Camera::start(1, |_| 100);
+    // Threads that share the work picture by picture would, on a machine of any size.
+    let mut running = start(&camera, &["--threads", "4"]);
+    // On a busy machine some may take longer than a second; but one that waits always does.
+    let newest = (0..6).any(|_| running.frame().number() + 1 == camera.sent());
+    assert!(newest, "{} sent: every picture came after the next one was sent", camera.sent());
+    running.interrupt();
+}
+
+#[test]
 fn a_slow_reader_gets_fresh_frames_and_then_all_of_them() {
     let camera = Camera::start(30, |_| 100);
     let mut running = start(&camera, &["--max-latency", "400"]);

@@ -32,6 +32,8 @@ pub struct Choices {
     pub alpha: bool,
     /// Threads of the encoder; 0 lets FFmpeg choose.
     pub threads: usize,
+    /// The pictures come live.
+    pub live: bool,
 }
 
 /// The container, codec and pixel formats of an output.
