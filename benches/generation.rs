@@ -87,6 +87,8 @@ fn run(clip: &Path, generator: Option<Duration>) -> Took {
         threads: 1,
         rate: None,
         size: None,
+        live: false,
+        rate_is_known: false,
         timeout: Duration::from_secs(10),
         control: control.clone(),
     };
