@@ -3,6 +3,8 @@
 mod harness;
 mod live_support;
 
+use std::io::Read;
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -80,6 +82,22 @@ fn a_picture_does_not_wait_for_the_next_one() {
     let newest = (0..6).any(|_| running.frame().number() + 1 == camera.sent());
     assert!(newest, "{} sent: every picture came after the next one was sent", camera.sent());
     running.interrupt();
+}
+
+#[test]
+fn neither_encoder_nor_container_holds_a_live_picture_in_a_pipe() {
+    for format in ["h264", "matroska"] {
+        let camera = Camera::start(5, |_| 100);
+        let mut command = krea(["run", &camera.url, "-o", "-", "-f", format]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // More than a header.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 1000]).unwrap();
+        let sent = camera.sent();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // x264 looks at ten pictures and more where it may, and Matroska collects five seconds.
+        assert!(sent < 10, "{format}: the first picture came after {sent} were sent");
+    }
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn refused(error: ffmpeg::Error) -> Error {
 /// Threads that each take a frame hold as many frames back. Somebody waits for a live picture, and for one that goes
 /// through a pipe as it is; copying it needs no threads.
 fn holds_back(plan: &Plan) -> bool {
-    plan.live || plan.choices.live || plan.codec.id() == codec::Id::RAWVIDEO
+    plan.live || plan.codec.id() == codec::Id::RAWVIDEO
 }
 
 fn is_coarse(codec: &Codec) -> bool {
