@@ -9,7 +9,7 @@ CARGO  ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 KREA   := $(TARGET)/release/krea
 
-.PHONY: help demo build plugin test soak lint bench bench-wan completions install clean
+.PHONY: help demo build plugin test soak lint bench bench-live bench-wan completions install clean
 
 help:
 	@echo "make demo              remove the background of the clip in examples/, into demo.mp4"
@@ -19,6 +19,7 @@ help:
 	@echo "make soak              watch the memory of a live run for half an hour (SECONDS=180 for three minutes)"
 	@echo "make lint              formatting, clippy and, where cargo-deny is installed, licences"
 	@echo "make bench             measure krea beside its peers, as ratios"
+	@echo "make bench-live        measure what a live run promises: frames, latency, coming back"
 	@echo "make bench-wan         measure krea-wan beside diffusers, as ratios"
 	@echo "make completions       write completions/ anew, after a change of the command line"
 	@echo "make install           build and install under PREFIX ($(PREFIX)); DESTDIR is honoured"
@@ -60,6 +61,10 @@ bench: build
 	@.ci/deps test
 	python3 benches/table.py --krea $(KREA)
 	$(CARGO) bench --bench generation
+
+bench-live: build
+	@.ci/deps test
+	python3 benches/live.py --krea $(KREA)
 
 bench-wan:
 	@.ci/deps build torch

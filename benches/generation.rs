@@ -89,6 +89,8 @@ fn run(clip: &Path, generator: Option<Duration>) -> Took {
         size: None,
         camera_api: source::Api::Auto,
         known_camera: None,
+        live: false,
+        rate_is_known: false,
         timeout: Duration::from_secs(10),
         control: control.clone(),
     };

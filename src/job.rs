@@ -299,6 +299,8 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
         size: None,
         camera_api: settings.camera_api,
         known_camera: None,
+        live: false,
+        rate_is_known: false,
         timeout: settings.timeout,
         control: control.clone(),
     }

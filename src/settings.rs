@@ -88,6 +88,7 @@ impl Settings {
     /// Says what cannot work before anything is opened.
     pub(crate) fn checked(mut self) -> Result<Self> {
         self.choices.alpha = self.backing == Some(Backing::Transparent);
+        self.choices.live = self.is_live();
         if let (Place::File(input), Destination::Pictures(output)) = (&self.input, &self.output)
             && input == output
         {

@@ -129,6 +129,46 @@ fn a_transport_stream_comes_over_udp() {
     assert!((10..=26).contains(&frames), "a second at 25 fps, perhaps not from a key frame on: {frames}");
 }
 
+/// Sends a stream to the first who asks, and then nothing: it neither ends nor goes on.
+fn fall_silent_after(bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let _ = client.write_all(&bytes);
+        // Until the other side hangs up.
+        let _ = client.read(&mut [0]);
+    });
+    url
+}
+
+#[test]
+fn a_part_of_what_comes_live_ends_when_it_is_over() {
+    let scratch = Scratch::new();
+    let live = scratch.path("live");
+    for (format, more) in
+        [("matroska", ["-c:a", "copy"]), ("mpegts", ["-c:a", "copy"]), ("yuv4mpegpipe", ["-pix_fmt", "yuv420p"])]
+    {
+        // What a file would be searched for sound that lies behind its pictures does not come any more.
+        let sent = ["-i", CLIP, "-t", "1.9", "-preset", "ultrafast", "-tune", "zerolatency"];
+        ffmpeg(&[&sent[..], &more, &["-f", format, &live]].concat());
+        let url = fall_silent_after(std::fs::read(&live).unwrap());
+        let (out, stats) = (scratch.path("out.mkv"), scratch.path("stats.json"));
+        let args = ["run", &url, "-o", &out, "-y", "--duration", "1", "--preset", "ultrafast"];
+        // A wait for more would last as long as the timeout, and end in another try.
+        let ran = run(krea(args.into_iter().chain(["--timeout", "30", "--stats", &stats]))).exits(0);
+        assert!(!ran.stderr.contains("trying again"), "{format}: {}", ran.stderr);
+        let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(&stats).unwrap()).unwrap();
+        assert!(stats["seconds"].as_f64().unwrap() < 20.0, "{format}: {stats}");
+        assert!((23..=26).contains(&frame_count(&out)), "{format}: a second at 25 fps: {}", frame_count(&out));
+        if format != "yuv4mpegpipe" {
+            let sound = probe(&out, "packets", &["-select_streams", "a:0"]);
+            let last: f64 = sound.last().expect("the sound is copied")["pts_time"].as_str().unwrap().parse().unwrap();
+            assert!((0.9..1.0).contains(&last), "{format}: the sound reaches as far as the picture: {last}");
+        }
+    }
+}
+
 #[test]
 fn a_camera_that_is_not_there_is_said_so() {
     let scratch = Scratch::new();

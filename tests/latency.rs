@@ -3,6 +3,8 @@
 mod harness;
 mod live_support;
 
+use std::io::Read;
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,33 @@ fn an_undisturbed_stream_is_shown_at_once_and_whole() {
     assert!((25.0..=35.0).contains(&last["fps_in"].as_f64().unwrap()), "{last}");
     assert!(last["queues"]["sink"].is_u64() && last["drops"]["source"].is_u64(), "{last}");
     running.interrupt();
+}
+
+#[test]
+fn a_picture_does_not_wait_for_the_next_one() {
+    let camera = Camera::start(1, |_| 100);
+    // Threads that share the work picture by picture would, on a machine of any size.
+    let mut running = start(&camera, &["--threads", "4"]);
+    // On a busy machine some may take longer than a second; but one that waits always does.
+    let newest = (0..6).any(|_| running.frame().number() + 1 == camera.sent());
+    assert!(newest, "{} sent: every picture came after the next one was sent", camera.sent());
+    running.interrupt();
+}
+
+#[test]
+fn neither_encoder_nor_container_holds_a_live_picture_in_a_pipe() {
+    for format in ["h264", "matroska"] {
+        let camera = Camera::start(5, |_| 100);
+        let mut command = krea(["run", &camera.url, "-o", "-", "-f", format]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // More than a header.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 1000]).unwrap();
+        let sent = camera.sent();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // x264 looks at ten pictures and more where it may, and Matroska collects five seconds.
+        assert!(sent < 10, "{format}: the first picture came after {sent} were sent");
+    }
 }
 
 #[test]

@@ -193,6 +193,27 @@ fn a_server_that_dies_again_and_again_is_joined_again() {
 }
 
 #[test]
+fn a_server_that_is_away_is_asked_for_every_second() {
+    let Some(mut server) = Server::start("a_server_that_is_away_is_asked_for_every_second", &[]) else { return };
+    let scratch = Scratch::new();
+    let out = scratch.path("out.mkv");
+    let url = server.url.clone();
+    let mut recording = Recording::start(&url, &out, &[]);
+    recording.goes_on();
+    let port = server.port().to_owned();
+    drop(server);
+    recording.wait_until("five tries", |said| said.matches("trying again in").count() >= 5);
+    server = Server::begin(&["--port", &port]);
+    recording.comes_back(1);
+    let said = recording.said();
+    let longer = said.lines().find(|l| l.contains("trying again") && !l.contains("in 0.25 s") && !l.contains("in 1 s"));
+    assert_eq!(longer, None, "{said}");
+    recording.stop();
+    drop(server);
+    assert_plays(&out);
+}
+
+#[test]
 fn a_server_that_falls_silent_is_left_and_joined_again() {
     let Some(server) = Server::start("a_server_that_falls_silent_is_left_and_joined_again", &[]) else { return };
     let scratch = Scratch::new();

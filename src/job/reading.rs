@@ -44,6 +44,7 @@ impl Reading {
             format: settings.input_format.clone(),
             threads: settings.threads,
             rate: settings.fps,
+            live: settings.is_live(),
             size: settings.read_size(),
             ..backdrop_options(settings, control)
         };

@@ -96,6 +96,9 @@ impl Encoder {
         unsafe {
             let raw = video.as_mut_ptr();
             (*raw).thread_count = plan.choices.threads as i32;
+            if holds_back(plan) {
+                (*raw).thread_type = ffi::FF_THREAD_SLICE;
+            }
             (*raw).field_order = match info.fields {
                 Fields::Progressive => ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE,
                 Fields::TopFirst => ffi::AVFieldOrder::AV_FIELD_TT,
@@ -194,6 +197,12 @@ impl Encoder {
 
 fn refused(error: ffmpeg::Error) -> Error {
     Error::Output(format!("the encoder gave up: {error}"))
+}
+
+/// Threads that each take a frame hold as many frames back. Somebody waits for a live picture, and for one that goes
+/// through a pipe as it is; copying it needs no threads.
+fn holds_back(plan: &Plan) -> bool {
+    plan.live || plan.codec.id() == codec::Id::RAWVIDEO
 }
 
 fn is_coarse(codec: &Codec) -> bool {

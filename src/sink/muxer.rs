@@ -23,6 +23,8 @@ pub(super) struct Container {
     /// How long the protocol goes on sending after the last byte was handed to it.
     linger: Duration,
     video_base: Rational,
+    /// It collects some seconds before it writes them, which whoever watches would wait for.
+    collects: bool,
     /// For each copied stream its index in the container, if it has one.
     places: Vec<Option<usize>>,
 }
@@ -94,7 +96,8 @@ impl Container {
         output.write_header_with(options)?;
         let video_base = output.stream(0).map_or(info.time_base, |s| s.time_base());
         let linger = linger(contents.url);
-        Ok(Self { output, deadline, linger, video_base, places })
+        let collects = plan.live && ["matroska", "webm"].contains(&plan.muxer.name().as_str());
+        Ok(Self { output, deadline, linger, video_base, collects, places })
     }
 
     pub(super) fn write_video(&mut self, mut packet: Packet, base: Rational) -> Result<(), ffmpeg::Error> {
@@ -102,6 +105,13 @@ impl Container {
         packet.set_stream(0);
         packet.rescale_ts(base, self.video_base);
         packet.write_interleaved(&mut self.output)?;
+        if self.collects {
+            // SAFETY: the context is live; no packet means that what was collected is written.
+            let written = unsafe { ffi::av_write_frame(self.output.as_mut_ptr(), ptr::null_mut()) };
+            if written < 0 {
+                return Err(written.into());
+            }
+        }
         self.health()
     }
 

@@ -32,6 +32,8 @@ pub struct Choices {
     pub alpha: bool,
     /// Threads of the encoder; 0 lets FFmpeg choose.
     pub threads: usize,
+    /// The pictures come live.
+    pub live: bool,
 }
 
 /// The container, codec and pixel formats of an output.
@@ -117,7 +119,7 @@ impl Plan {
                 codec.name()
             )));
         }
-        let live = destination.is_stream();
+        let live = destination.is_stream() || (choices.live && *destination == Destination::Stdout);
         let full_range = encoded != plain(encoded) || codec.id() == codec::Id::MJPEG;
         Ok(Self { muxer, codec, encoded, working: working_format(encoded), full_range, live, choices })
     }

@@ -72,6 +72,8 @@ pub(super) enum Cause {
     /// It was reached and holds nothing of use, or the command line is wrong.
     Unfit,
     Unreachable,
+    /// Nobody is there at all, so that a try costs nobody anything.
+    Absent,
 }
 
 impl Input {
@@ -156,6 +158,7 @@ fn refusal(place: &Place, options: &Options, error: ffmpeg::Error) -> Refusal {
     let cause = match error {
         ffmpeg::Error::HttpUnauthorized | ffmpeg::Error::HttpForbidden => Cause::Denied,
         ffmpeg::Error::ProtocolNotFound => Cause::Unfit,
+        ffmpeg::Error::Other { errno: libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH } => Cause::Absent,
         _ => Cause::Unreachable,
     };
     Refusal { error: Error::Input(unreadable(place, options, error)), cause }
@@ -230,7 +233,7 @@ fn open_decoder(place: &Place, stream: &Stream<'_>, options: &Options) -> Result
         (*raw).pkt_timebase = stream.time_base().into();
         (*raw).thread_count = options.threads as i32;
         // Threads that each take a frame hold as many frames back.
-        let frames = if place.has_own_pace() { 0 } else { ffi::FF_THREAD_FRAME };
+        let frames = if options.live || place.has_own_pace() { 0 } else { ffi::FF_THREAD_FRAME };
         (*raw).thread_type = frames | ffi::FF_THREAD_SLICE;
     }
     context.decoder().video().map_err(failed)

@@ -77,9 +77,11 @@ impl Connection {
                     self.options.known_camera.clone_from(&input.camera);
                     return Ok(input);
                 }
-                Err(Refusal { error, cause }) if !waits || cause != Cause::Unreachable => return Err(error),
-                Err(Refusal { error, .. }) => {
-                    if !self.retry.wait(&error.to_string(), &self.options)? {
+                Err(Refusal { error, cause }) => {
+                    if !waits || !matches!(cause, Cause::Unreachable | Cause::Absent) {
+                        return Err(error);
+                    }
+                    if !self.retry.wait(&error.to_string(), cause, &self.options)? {
                         return Err(error);
                     }
                 }
@@ -112,7 +114,7 @@ impl Connection {
 struct Retry {
     patience: Option<Duration>,
     longest: Duration,
-    /// Tries since the last frame.
+    /// Tries since the last frame, without those for which nobody was there.
     tries: u32,
     since: Option<Instant>,
 }
@@ -122,22 +124,28 @@ impl Retry {
         Self { patience, longest, tries: 0, since: None }
     }
 
-    /// A quarter of a second, then 1, 2, 4 ... 30 s.
-    fn pause(tries: u32) -> Duration {
+    /// A quarter of a second, then 1, 2, 4 ... 30 s, and one second for as long as nobody is there: what comes back
+    /// shall be seen at once, and what answers in vain shall not be bothered.
+    fn pause(&mut self, cause: Cause) -> Duration {
+        let tries = self.tries;
+        if cause != Cause::Absent || tries == 0 {
+            self.tries += 1;
+        }
         match tries {
             0 => Duration::from_millis(250),
+            _ if cause == Cause::Absent => Duration::from_secs(1),
             n => Duration::from_secs(30.min(1 << (n - 1).min(5))),
         }
     }
 
     /// Waits before the next try. `Ok(false)` after a stop; an error when patience is at its end.
-    fn wait(&mut self, why: &str, options: &Options) -> Result<bool> {
+    fn wait(&mut self, why: &str, cause: Cause, options: &Options) -> Result<bool> {
         if options.control.stopped() {
             return Ok(false);
         }
         let now = Instant::now();
         let waited = now - *self.since.get_or_insert(now);
-        let mut pause = Self::pause(self.tries).min(self.longest);
+        let mut pause = self.pause(cause).min(self.longest);
         if let Some(patience) = self.patience {
             if waited >= patience {
                 return Err(Error::Input(format!("{why}; given up after {:.0} s", waited.as_secs_f32())));
@@ -145,7 +153,6 @@ impl Retry {
             // The last try comes at the very end.
             pause = pause.min(patience - waited);
         }
-        self.tries += 1;
         tracing::warn!("{why}; trying again in {} s", (pause.as_secs_f32() * 100.0).round() / 100.0);
         while now.elapsed() < pause {
             if options.control.stopped() {
@@ -179,8 +186,10 @@ impl Live {
     fn rejoin(&mut self, mut why: String) -> Result<bool> {
         self.reader.release();
         let Connection { place, options, kept, retry } = &mut self.connection;
+        options.rate_is_known = true;
+        let mut last = Cause::Unreachable;
         loop {
-            if !retry.wait(&format!("{place}: {why}"), options)? {
+            if !retry.wait(&format!("{place}: {why}"), last, options)? {
                 return Ok(false);
             }
             match Input::attempt(place, options) {
@@ -193,7 +202,8 @@ impl Live {
                     return Ok(true);
                 }
                 Err(Refusal { error, cause: Cause::Denied }) => return Err(error),
-                Err(Refusal { error, .. }) => {
+                Err(Refusal { error, cause }) => {
+                    last = cause;
                     let text = error.to_string();
                     why = text.strip_prefix(&format!("{place}: ")).unwrap_or(&text).to_owned();
                 }
@@ -256,8 +266,15 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_half_a_minute() {
-        let pauses: Vec<_> = (0..9).map(|n| Retry::pause(n).as_secs_f32()).collect();
-        assert_eq!(pauses, [0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
+        let pauses = |retry: &mut Retry, cause, times| -> Vec<_> {
+            (0..times).map(|_| retry.pause(cause).as_secs_f32()).collect()
+        };
+        let mut retry = Retry::new(None, Duration::from_secs(30));
+        assert_eq!(pauses(&mut retry, Cause::Unreachable, 9), [0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
+        // Only an answer makes them grow.
+        let mut retry = Retry::new(None, Duration::from_secs(30));
+        assert_eq!(pauses(&mut retry, Cause::Absent, 5), [0.25, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(pauses(&mut retry, Cause::Unfit, 2), [1.0, 2.0]);
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub struct Options {
     pub rate: Option<Rational>,
     /// Width and height that a camera is asked for.
     pub size: Option<(u32, u32)>,
+    /// The pictures come live, whatever they come through.
+    pub live: bool,
+    /// How many pictures come in a second is known from an earlier connection; finding it out takes twenty of them.
+    pub rate_is_known: bool,
     /// What reads a camera.
     pub camera_api: Api,
     /// The camera that was read before; no other will do.
@@ -115,6 +119,9 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(Packets, Option<
         )))
     })?;
     let format = format.map(demuxer).transpose().map_err(Failure::Other)?;
+    if options.rate_is_known {
+        dictionary.set("fpsprobesize", "0");
+    }
     let input = open_location(&location, format, dictionary, &deadline, 0).map_err(Failure::Ffmpeg)?;
     Ok((Packets::of_demuxer(input, deadline), None))
 }

@@ -204,7 +204,9 @@ impl Reader {
     }
 
     /// Goes on with a new connection to the same stream: the same kind of frames, whatever comes now.
-    pub(super) fn rejoin(&mut self, input: Input) {
+    pub(super) fn rejoin(&mut self, mut input: Input) {
+        // It was not measured anew.
+        input.native.frame_rate = self.input.native.frame_rate;
         let native = &input.native;
         let old = self.normaliser.goal();
         let goal = Goal {
@@ -436,19 +438,25 @@ impl Reader {
     /// After the last wanted frame: sound of the same moments may still lie ahead in the file.
     fn drain_copied_tail(&mut self) {
         let Some(end) = self.end else { return };
-        if self.input.copied.iter().all(Option::is_none) {
-            return;
-        }
+        // Containers interleave within about a second; what comes live comes as it happens.
+        let last = end + if self.input.place.has_own_pace() { 0.1 } else { 1.0 };
+        let mut incomplete: Vec<bool> = self.input.copied.iter().map(Option::is_some).collect();
         for _ in 0..10_000 {
+            if !incomplete.contains(&true) {
+                return;
+            }
             let mut packet = Packet::empty();
             if self.input.packets.read(&mut packet).is_err() {
                 return;
             }
+            self.set_clock(&mut packet);
             let Some(base) = self.input.packets.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
             let at = packet.dts().or(packet.pts()).unwrap_or(0) as f64 * f64::from(base) - self.origin;
-            // Containers interleave within about a second.
-            if at > end + 1.0 {
+            if at > last {
                 return;
+            }
+            if let (true, Some(waits)) = (at >= end, incomplete.get_mut(packet.stream())) {
+                *waits = false;
             }
             if let Some(Some(stream)) = self.input.copied.get(packet.stream()).copied() {
                 self.copy(stream, packet);
