@@ -114,7 +114,21 @@ impl Input {
 
     /// A stream without an end, which is joined again when it breaks off. What tells its length ends of itself.
     pub fn is_endless(&self) -> bool {
-        matches!(self.place, Place::Url(_) | Place::Camera(_)) && self.native.duration.is_none() && !self.native.still
+        let unknown = self.native.duration.is_none() && !self.native.still;
+        matches!(self.place, Place::Url(_) | Place::Camera(_)) && unknown && !self.has_known_size()
+    }
+
+    /// Whether a server has told how many bytes there are, as it does for a file. Of a playlist that is nothing: it names
+    /// what there is to read.
+    fn has_known_size(&self) -> bool {
+        let http = self.place.scheme().is_some_and(|scheme| scheme.starts_with("http"));
+        let playlist = ["hls", "dash"].contains(&self.context.format().name());
+        // SAFETY: the I/O context belongs to the live demuxer; it is checked for null.
+        http && !playlist
+            && unsafe {
+                let io = (*self.context.as_ptr()).pb;
+                !io.is_null() && ffi::avio_size(io) > 0
+            }
     }
 
     /// The streams that are copied.

@@ -66,6 +66,10 @@ impl Deadline {
     pub(super) fn stopped(&self) -> bool {
         self.control.stopped()
     }
+
+    pub(super) fn paused(&self) -> bool {
+        self.control.paused()
+    }
 }
 
 /// Why a place could not be opened.
@@ -84,12 +88,10 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
     let (location, format) = match place {
         Place::Stdin => {
             let io = context::StreamIo::from_read(Stdin::new(options.control.clone())).map_err(Failure::Ffmpeg)?;
-            let stop = deadline.clone();
-            return ffmpeg::format::input_from_stream_with_interrupt(io, None, Some(dictionary), move || {
-                stop.stopped()
-            })
-            .map(|input| (input, deadline))
-            .map_err(Failure::Ffmpeg);
+            let format = options.format.as_deref().map(demuxer).transpose().map_err(Failure::Other)?;
+            return open_location(From::Own(io), format, dictionary, &deadline)
+                .map(|input| (input, deadline))
+                .map_err(Failure::Ffmpeg);
         }
         // The prefix keeps a file called `a:b.mp4` from being taken for a protocol.
         Place::File(path) => (path.to_str().map(|p| format!("file:{p}")), options.format.as_deref()),
@@ -111,7 +113,7 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, 
         )))
     })?;
     let format = format.map(demuxer).transpose().map_err(Failure::Other)?;
-    let input = open_location(&location, format, dictionary, &deadline).map_err(Failure::Ffmpeg)?;
+    let input = open_location(From::Named(&location), format, dictionary, &deadline).map_err(Failure::Ffmpeg)?;
     Ok((input, deadline))
 }
 
@@ -135,7 +137,7 @@ fn open_camera(camera: &Camera, options: &Options, deadline: &Deadline) -> Resul
     compressed.set("input_format", "mjpeg");
     let mut result = Err(ffmpeg::Error::Unknown);
     for settings in [compressed, asked(), Dictionary::new()] {
-        result = open_location(&device, Some(format), settings, deadline);
+        result = open_location(From::Named(&device), Some(format), settings, deadline);
         // Only a refusal of the settings is worth another try.
         if !matches!(result, Err(ffmpeg::Error::Other { errno: libc::EINVAL })) {
             break;
@@ -144,32 +146,49 @@ fn open_camera(camera: &Camera, options: &Options, deadline: &Deadline) -> Resul
     result.map_err(Failure::Ffmpeg)
 }
 
+/// What FFmpeg reads from.
+enum From<'a> {
+    Named(&'a CStr),
+    Own(context::StreamIo),
+}
+
 /// `avformat_open_input` with a demuxer of choice and an interrupt callback.
 fn open_location(
-    location: &CStr,
+    from: From<'_>,
     format: Option<*const ffi::AVInputFormat>,
     dictionary: Dictionary,
     deadline: &Deadline,
 ) -> Result<context::Input, ffmpeg::Error> {
     let watched = deadline.clone();
     let interrupt = interrupt::new(Box::new(move || watched.stopped() || watched.expired()));
+    let (location, mut own) = match from {
+        From::Named(location) => (location.as_ptr(), None),
+        From::Own(io) => (ptr::null(), Some(io)),
+    };
     deadline.begin();
     // SAFETY: the context is made here; opening frees it on failure; else `Input` owns it together with the guard of
-    // the callback. The dictionary is handed over and taken back, so that what FFmpeg left of it is freed.
+    // the callback and what it reads from. The dictionary is handed over and taken back, so that what FFmpeg left of it
+    // is freed.
     unsafe {
         let mut raw = ffi::avformat_alloc_context();
         if raw.is_null() {
             return Err(ffmpeg::Error::Other { errno: libc::ENOMEM });
         }
         (*raw).interrupt_callback = interrupt.interrupt;
+        if let Some(io) = &mut own {
+            (*raw).pb = io.as_mut_ptr();
+            (*raw).flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
+        }
         let mut options = dictionary.disown();
-        let opened =
-            ffi::avformat_open_input(&mut raw, location.as_ptr(), format.unwrap_or(ptr::null()).cast(), &mut options);
+        let opened = ffi::avformat_open_input(&mut raw, location, format.unwrap_or(ptr::null()).cast(), &mut options);
         drop(Dictionary::own(options));
         if opened < 0 {
             return Err(opened.into());
         }
-        let input = context::Input::wrap_with_interrupt(raw, interrupt.guard);
+        let input = match own {
+            Some(io) => context::Input::wrap_with_custom_io_and_interrupt(raw, io, interrupt.guard),
+            None => context::Input::wrap_with_interrupt(raw, interrupt.guard),
+        };
         deadline.begin();
         match ffi::avformat_find_stream_info(raw, ptr::null_mut()) {
             found if found < 0 => Err(found.into()),

@@ -359,8 +359,12 @@ impl Reader {
         }
     }
 
-    /// Passes a packet on with its times moved as the video's are. What lies outside the wanted part is left out.
+    /// Passes a packet on with its times moved as the video's are. What lies outside the wanted part is left out, and
+    /// what comes by itself during a pause: nobody shall hear later what was said meanwhile.
     fn copy(&self, stream: usize, mut packet: Packet) {
+        if self.arrivals.is_some() && self.input.deadline.paused() {
+            return;
+        }
         let Some(base) = self.input.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
         let offset = ticks(self.origin, base);
         let cover = packet.pts().is_none() && packet.dts().is_none();
