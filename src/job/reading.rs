@@ -25,6 +25,8 @@ pub(super) struct Reading {
     pub(super) copied: Receiver<CopiedPacket>,
     pub(super) damage: Arc<Damage>,
     pub(super) still: bool,
+    /// The pictures come at their own pace.
+    pub(super) own_pace: bool,
     pub(super) outline: Option<Outline>,
 }
 
@@ -64,14 +66,14 @@ impl Reading {
         };
         let extras = input.take_extras();
         let one_picture = wants_one_picture(settings, &plan);
-        let still = input.native.still;
+        let (still, own_pace) = (input.native.still, input.has_own_pace());
         let (send_copied, copied) = crossbeam_channel::unbounded();
         let (reader, info, damage) = connection.read(input, &target, send_copied)?;
         let source: Box<dyn Source> =
             if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { reader };
         let every = target.fps.is_some() || still;
-        let outline = settings.generation.as_ref().map(|g| Outline::new(g, &info, every, settings.is_live()));
-        Ok(Self { source, info, plan, extras, copied, damage, still, outline })
+        let outline = settings.generation.as_ref().map(|g| Outline::new(g, &info, every, settings.is_live(own_pace)));
+        Ok(Self { source, info, plan, extras, copied, damage, still, own_pace, outline })
     }
 
     fn of_text(settings: &Settings, generation: &generate::Settings) -> Result<Self> {
@@ -96,6 +98,7 @@ impl Reading {
             copied,
             damage: Arc::default(),
             still: false,
+            own_pace: false,
             outline: Some(outline),
         })
     }

@@ -51,7 +51,7 @@ pub struct Input {
     /// The frame that was decoded to learn what only the frame itself tells.
     pub(super) first: Option<Video>,
     pub(super) deadline: Deadline,
-    /// When the connection was begun.
+    /// When the connection gave its first data.
     pub(super) begun: Instant,
 }
 
@@ -80,21 +80,15 @@ impl Input {
         if let Place::File(path) = place {
             refuse_what_is_no_file(path).map_err(unfit)?;
         }
-        let begun = Instant::now();
         let (context, deadline) = open::open(place, options).map_err(|failure| match failure {
             Failure::Other(error) => unfit(error),
             Failure::Ffmpeg(error) => refusal(place, options, error),
         })?;
-        Self::look_into(place, options, context, deadline, begun).map_err(unfit)
+        Self::look_into(place, options, context, deadline).map_err(unfit)
     }
 
-    fn look_into(
-        place: &Place,
-        options: &Options,
-        mut context: context::Input,
-        deadline: Deadline,
-        begun: Instant,
-    ) -> Result<Self> {
+    fn look_into(place: &Place, options: &Options, mut context: context::Input, deadline: Deadline) -> Result<Self> {
+        let begun = deadline.begun();
         let video = pick_video(&context).ok_or_else(|| Error::Input(no_video(place, &context)))?;
         let index = video.index();
         let mut decoder = open_decoder(place, &video, options)?;
@@ -118,17 +112,37 @@ impl Input {
         matches!(self.place, Place::Url(_) | Place::Camera(_)) && unknown && !self.has_known_size()
     }
 
+    /// Whether it comes at its own pace. A film on a server waits for its reader.
+    pub fn has_own_pace(&self) -> bool {
+        self.place.has_own_pace() && (self.is_endless() || !self.is_http())
+    }
+
+    pub(super) fn is_http(&self) -> bool {
+        self.place.scheme().is_some_and(|scheme| scheme.starts_with("http"))
+    }
+
     /// Whether a server has told how many bytes there are, as it does for a file. Of a playlist that is nothing: it names
     /// what there is to read.
     fn has_known_size(&self) -> bool {
-        let http = self.place.scheme().is_some_and(|scheme| scheme.starts_with("http"));
         let playlist = ["hls", "dash"].contains(&self.context.format().name());
         // SAFETY: the I/O context belongs to the live demuxer; it is checked for null.
-        http && !playlist
+        self.is_http()
+            && !playlist
             && unsafe {
                 let io = (*self.context.as_ptr()).pb;
                 !io.is_null() && ffi::avio_size(io) > 0
             }
+    }
+
+    /// Closes the connection, so that its port is free for the next one. Nothing can be read afterwards.
+    pub(super) fn hang_up(&mut self) {
+        // SAFETY: the context is new, and closing one that was never opened only frees it.
+        unsafe {
+            let empty = ffi::avformat_alloc_context();
+            if !empty.is_null() {
+                self.context = context::Input::wrap(empty);
+            }
+        }
     }
 
     /// The streams that are copied.

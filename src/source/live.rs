@@ -167,14 +167,25 @@ struct Live {
 }
 
 impl Live {
-    /// `false` after a stop.
+    /// `false` after a stop, and when the stream is at its end or is given up.
     fn rejoin(&mut self, mut why: String) -> Result<bool> {
         let Connection { place, options, kept, retry } = &mut self.connection;
+        self.reader.hang_up();
         loop {
-            if !retry.wait(&format!("{place}: {why}"), options)? {
-                return Ok(false);
+            match retry.wait(&format!("{place}: {why}"), options) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // What was recorded is whole all the same.
+                Err(error) => {
+                    let _ = self.reader.damage().given_up.set(error.to_string());
+                    return Ok(false);
+                }
             }
             match Input::attempt(place, options) {
+                Ok(input) if !input.is_endless() && input.is_http() => {
+                    tracing::info!("{place}: it is over");
+                    return Ok(false);
+                }
                 Ok(mut input) => {
                     let matched = Kept::matched(kept, input.copied_streams());
                     for copied in &mut input.copied {

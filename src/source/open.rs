@@ -58,6 +58,11 @@ impl Deadline {
         self.since.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// When the last read began.
+    pub(super) fn begun(&self) -> Instant {
+        self.epoch + Duration::from_millis(self.since.load(Ordering::Relaxed))
+    }
+
     pub(super) fn expired(&self) -> bool {
         let begun = Duration::from_millis(self.since.load(Ordering::Relaxed));
         self.limit.is_some_and(|limit| self.epoch.elapsed().saturating_sub(begun) >= limit)
@@ -80,7 +85,8 @@ pub(super) enum Failure {
     Other(Error),
 }
 
-/// Opens the container and looks into its streams.
+/// Opens the container and looks into its streams. The last read that the deadline knows of begins when the first data
+/// has come, which may be long after the call: a listener waits.
 pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, Deadline), Failure> {
     let deadline = Deadline::new(place, options);
     let mut dictionary = settings(place, options);

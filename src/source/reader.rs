@@ -1,7 +1,7 @@
 //! Decodes an opened input into frames of one kind, and passes the other streams' packets on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -48,6 +48,8 @@ pub struct Damage {
     pub missing: AtomicU64,
     /// How often a live stream broke off and came back.
     pub reconnects: AtomicU64,
+    /// Why a live stream was given up, where it was.
+    pub given_up: OnceLock<String>,
 }
 
 /// Frames of an [`Input`].
@@ -179,7 +181,7 @@ impl Reader {
             trims: origin > 0.0,
             clock: None,
             lost: None,
-            arrivals: (input.place.has_own_pace() || input.place == Place::Stdin).then(Arrivals::default),
+            arrivals: (input.has_own_pace() || input.place == Place::Stdin).then(Arrivals::default),
             input,
         };
         Ok((reader, info))
@@ -199,6 +201,11 @@ impl Reader {
         let (mut reader, info) = Self::with_goal(input, target, goal, 0.0, copied)?;
         (reader.clock, reader.trims, reader.copied_bases) = (Some(clock), start > 0.0, bases);
         Ok((reader, info))
+    }
+
+    /// Closes the connection that gives nothing more, before [`rejoin`](Self::rejoin).
+    pub(super) fn hang_up(&mut self) {
+        self.input.hang_up();
     }
 
     /// Goes on with a new connection to the same stream: the same kind of frames, whatever comes now.
@@ -279,7 +286,8 @@ impl Reader {
                 self.drain();
             }
             Err(ffmpeg::Error::Exit) => {
-                if self.input.deadline.expired() {
+                // The call that ran out of time may have given a last packet; the next one only hears of it.
+                if !self.input.deadline.stopped() {
                     self.lost = Some("no data comes any more".to_owned());
                 }
                 self.drain();
