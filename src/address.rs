@@ -12,7 +12,9 @@ pub(crate) fn without_secrets(url: &str) -> String {
     let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
     let path = match path.rsplit_once('/') {
         // rtmp://host/application/key
-        Some((application, key)) if scheme.starts_with("rtmp") && !application.is_empty() && !key.is_empty() => {
+        Some((application, key))
+            if scheme.to_ascii_lowercase().starts_with("rtmp") && !application.is_empty() && !key.is_empty() =>
+        {
             format!("{application}/***")
         }
         _ => without_values(path),
@@ -80,6 +82,7 @@ mod tests {
             ("rtsp://me:pw@host:554/a/b", "rtsp://me:***@host:554/a/b"),
             ("srt://h:9?passphrase=abc&latency=200", "srt://h:9?passphrase=***&latency=200"),
             ("rtmp://live.example/app/KEY", "rtmp://live.example/app/***"),
+            ("RTMPS://live.example/app/KEY", "RTMPS://live.example/app/***"),
             ("rtmp://127.0.0.1:1935/live", "rtmp://127.0.0.1:1935/live"),
             ("udp://127.0.0.1:5000", "udp://127.0.0.1:5000"),
             (

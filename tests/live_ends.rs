@@ -202,6 +202,21 @@ fn a_stream_that_goes_quiet_is_joined_again_and_given_up_in_the_end() {
 }
 
 #[test]
+fn a_short_timeout_is_about_silence_and_not_about_the_wait_for_a_key_frame() {
+    let scratch = Scratch::new();
+    let (out, port) = (scratch.path("out.mkv"), free_port());
+    let mut sender = Command::new("ffmpeg");
+    sender.args(["-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", "testsrc2=s=160x120:r=25", "-c:v", "libx264"]);
+    sender.args(["-preset", "ultrafast", "-g", "100", "-t", "20", "-f", "mpegts"]);
+    let sender = Sender(sender.arg(format!("udp://127.0.0.1:{port}?pkt_size=1316")).spawn().unwrap());
+    sleep(Duration::from_millis(1500));
+    let url = format!("udp://127.0.0.1:{port}");
+    run(krea(["run", &url, "-o", &out, "--timeout", "1", "--duration", "6"])).exits(0);
+    drop(sender);
+    assert_plays(&out);
+}
+
+#[test]
 fn a_film_on_a_server_that_tells_no_length_of_time_is_read_once() {
     let scratch = Scratch::new();
     for name in ["film.h264", "film.ts"] {

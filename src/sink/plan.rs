@@ -148,7 +148,7 @@ fn muxer(destination: &Destination, wanted: Option<&str>) -> Result<Muxer> {
         (None, Destination::Url(url)) => {
             let name = match url.split("://").next() {
                 Some("rtmp" | "rtmps") => c"flv",
-                Some("rtsp") => c"rtsp",
+                Some("rtsp" | "rtsps") => c"rtsp",
                 _ => c"mpegts",
             };
             (guess(Some(name), None), String::new())

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ffmpeg::ffi;
@@ -43,14 +43,27 @@ pub(super) struct Deadline {
     epoch: Instant,
     /// Milliseconds since `epoch` at which the current read began.
     since: Arc<AtomicU64>,
+    /// The same for when the first data had come.
+    first: Arc<AtomicU64>,
     limit: Option<Duration>,
     control: Control,
+    /// While FFmpeg looks into the streams, which takes many reads: the context, and how far it had read before.
+    probing: Arc<AtomicPtr<ffi::AVFormatContext>>,
+    read: Arc<AtomicI64>,
 }
 
 impl Deadline {
     fn new(place: &Place, options: &Options) -> Self {
         let limit = matches!(place, Place::Url(_)).then_some(options.timeout);
-        Self { epoch: Instant::now(), since: Arc::default(), limit, control: options.control.clone() }
+        Self {
+            epoch: Instant::now(),
+            since: Arc::default(),
+            first: Arc::default(),
+            limit,
+            control: options.control.clone(),
+            probing: Arc::default(),
+            read: Arc::default(),
+        }
     }
 
     /// A read begins now.
@@ -58,9 +71,21 @@ impl Deadline {
         self.since.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// When the last read began.
+    /// When the first data came.
     pub(super) fn begun(&self) -> Instant {
-        self.epoch + Duration::from_millis(self.since.load(Ordering::Relaxed))
+        self.epoch + Duration::from_millis(self.first.load(Ordering::Relaxed))
+    }
+
+    /// Begins anew whenever data has come since the last look. Without an I/O context of its own, as RTSP is, the
+    /// probing is one long read.
+    fn follow_probing(&self) {
+        // SAFETY: the pointer is set while the context lives in `open_location`, on whose thread FFmpeg asks.
+        let io = unsafe { self.probing.load(Ordering::Relaxed).as_ref().and_then(|context| context.pb.as_ref()) };
+        if let Some(io) = io
+            && self.read.swap(io.pos, Ordering::Relaxed) != io.pos
+        {
+            self.begin();
+        }
     }
 
     pub(super) fn expired(&self) -> bool {
@@ -85,8 +110,8 @@ pub(super) enum Failure {
     Other(Error),
 }
 
-/// Opens the container and looks into its streams. The last read that the deadline knows of begins when the first data
-/// has come, which may be long after the call: a listener waits.
+/// Opens the container and looks into its streams. The deadline also tells when the first data came, which may be long
+/// after the call: a listener waits.
 pub(super) fn open(place: &Place, options: &Options) -> Result<(context::Input, Deadline), Failure> {
     let deadline = Deadline::new(place, options);
     let mut dictionary = settings(place, options);
@@ -166,7 +191,10 @@ fn open_location(
     deadline: &Deadline,
 ) -> Result<context::Input, ffmpeg::Error> {
     let watched = deadline.clone();
-    let interrupt = interrupt::new(Box::new(move || watched.stopped() || watched.expired()));
+    let interrupt = interrupt::new(Box::new(move || {
+        watched.follow_probing();
+        watched.stopped() || watched.expired()
+    }));
     let (location, mut own) = match from {
         From::Named(location) => (location.as_ptr(), None),
         From::Own(io) => (ptr::null(), Some(io)),
@@ -196,10 +224,11 @@ fn open_location(
             None => context::Input::wrap_with_interrupt(raw, interrupt.guard),
         };
         deadline.begin();
-        match ffi::avformat_find_stream_info(raw, ptr::null_mut()) {
-            found if found < 0 => Err(found.into()),
-            _ => Ok(input),
-        }
+        deadline.first.store(deadline.since.load(Ordering::Relaxed), Ordering::Relaxed);
+        deadline.probing.store(raw, Ordering::Relaxed);
+        let found = ffi::avformat_find_stream_info(raw, ptr::null_mut());
+        deadline.probing.store(ptr::null_mut(), Ordering::Relaxed);
+        if found < 0 { Err(found.into()) } else { Ok(input) }
     }
 }
 
