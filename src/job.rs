@@ -16,7 +16,7 @@ use ffmpeg_next as ffmpeg;
 use crate::composite::CompositeStage;
 use crate::console::{self, Console};
 use crate::control::{self, Desk};
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::frame::Frame;
 use crate::generate::{self, Prepared};
 use crate::mask::{self, MaskStage};
@@ -70,7 +70,7 @@ pub(crate) fn run(settings: Settings) -> Result<Exit> {
 fn bundle(settings: &Settings, console: &Console) -> Result<Option<Bundle>> {
     let Some(generation) = &settings.generation else { return Ok(None) };
     let mut transfer = Transfer::new(progress_kind(settings), console.clone());
-    generate::find(generation, settings.is_live(), &mut transfer).map(Some)
+    generate::find(generation, settings.seems_live(), &mut transfer).map(Some)
 }
 
 fn progress_kind(settings: &Settings) -> Kind {
@@ -90,6 +90,7 @@ struct Job {
     lost: outputs::Lost,
     window: Option<Window>,
     still: bool,
+    own_pace: bool,
     damage: Arc<Damage>,
     mask: Option<(String, Arc<mask::Stats>)>,
     repainting: Option<Repainting>,
@@ -134,7 +135,7 @@ impl Job {
         if settings.dry_run {
             return Ok(Opened::Outlook(outlook(settings, &reading, prepared.as_ref())?));
         }
-        let Reading { source, info, plan, extras, copied, damage, still, outline } = reading;
+        let Reading { source, info, plan, extras, copied, damage, still, own_pace, outline } = reading;
         let shown = outline.as_ref().map_or(&info, |outline| &outline.output).clone();
 
         let (window, preview) = outputs::open_window(settings, &shown, control)?.unzip();
@@ -145,7 +146,7 @@ impl Job {
             let places = mask::find::Places::from_env();
             let search = Search::of_this_machine();
             // Frames in a row, masked side by side, come faster but later.
-            let low_latency = settings.is_live();
+            let low_latency = settings.is_live(own_pace);
             let wanted = mask::Settings { low_latency, ..settings.mask.clone() };
             let stage = MaskStage::open(&wanted, &places, &search, (info.width, info.height))?;
             if let Some(notice) = stage.notice() {
@@ -188,7 +189,7 @@ impl Job {
             _ => Some(FileSink::create(settings.output.clone(), plan, shown.clone(), extras, copied, control.clone())?),
         };
         let made = main.as_ref().map_or_else(|| settings.output.to_string(), FileSink::describe);
-        let (sink, lost) = outputs::join(settings, main, preview, &shown, native, control)?;
+        let (sink, lost) = outputs::join(settings, own_pace, main, preview, &shown, native, control)?;
         Ok(Opened::Job(Box::new(Self {
             info: shown,
             source,
@@ -198,6 +199,7 @@ impl Job {
             lost,
             window,
             still,
+            own_pace,
             damage,
             mask,
             repainting,
@@ -230,7 +232,7 @@ impl Job {
         console: &Console,
         begun: Instant,
     ) -> Result<Exit> {
-        let Self { info, source, stages, sink, lost, mut window, still, damage, mask, .. } = self;
+        let Self { info, source, stages, sink, lost, mut window, still, own_pace, damage, mask, .. } = self;
         let (repainting, desk, board, _ways) = (self.repainting, self.desk, self.board, self._ways);
         let setup = begun.elapsed();
         let watched = watched::watched(
@@ -241,7 +243,7 @@ impl Job {
         );
         let mut progress = Progress::new(progress_kind(settings), info.frames, watched, settings.watchdog, console);
         progress.post_to(board);
-        let (flow, live, max_age) = (flow(settings), settings.is_live(), settings.max_latency);
+        let (flow, live, max_age) = (flow(settings, own_pace), settings.is_live(own_pace), settings.max_latency);
         let pipeline = Pipeline { source, stages, sink, flow, live, max_age, control };
         let start = Instant::now();
         let mut meters: Vec<Arc<Meter>> = Vec::new();
@@ -260,6 +262,8 @@ impl Job {
                 });
             }
         });
+        // The output is whole; that its input went away is told all the same.
+        let result = result.and(damage.given_up.get().map_or(Ok(()), |why| Err(Error::Input(why.clone()))));
         if let (Some(window), true, Ok(())) = (&mut window, still, &result) {
             window.linger();
         }
@@ -308,16 +312,14 @@ fn backdrop_options(settings: &Settings, control: &Control) -> Options {
 
 /// What comes at its own pace is shown as it comes; but a file takes every frame, and the sender's buffers wait, unless
 /// latency was bounded.
-fn flow(settings: &Settings) -> Flow {
+fn flow(settings: &Settings, own_pace: bool) -> Flow {
     match settings.output {
         _ if settings.max_latency.is_some() => Flow::Latest,
-        Destination::Stdout | Destination::Url(_) | Destination::Camera(_) | Destination::Window
-            if settings.input.has_own_pace() =>
-        {
+        Destination::Stdout | Destination::Url(_) | Destination::Camera(_) | Destination::Window if own_pace => {
             Flow::Latest
         }
         // A model that is slower than the camera would fall behind for ever.
-        _ if settings.generation.is_some() && settings.input.has_own_pace() => Flow::Latest,
+        _ if settings.generation.is_some() && own_pace => Flow::Latest,
         _ => Flow::Lossless,
     }
 }

@@ -80,15 +80,19 @@ impl Backing {
 pub struct Smooth(pub Option<f32>);
 
 impl Settings {
-    /// What comes does not wait.
-    pub(crate) fn is_live(&self) -> bool {
-        self.input.has_own_pace() || self.max_latency.is_some()
+    /// What comes does not wait, by what is known before it is opened.
+    pub(crate) fn seems_live(&self) -> bool {
+        self.is_live(self.input.has_own_pace())
+    }
+
+    /// What comes at its own pace, or is bounded in its age, does not wait.
+    pub(crate) fn is_live(&self, own_pace: bool) -> bool {
+        own_pace || self.max_latency.is_some()
     }
 
     /// Says what cannot work before anything is opened.
     pub(crate) fn checked(mut self) -> Result<Self> {
         self.choices.alpha = self.backing == Some(Backing::Transparent);
-        self.choices.live = self.is_live();
         if let (Place::File(input), Destination::Pictures(output)) = (&self.input, &self.output)
             && input == output
         {
@@ -107,7 +111,7 @@ impl Settings {
             ));
         }
         // Who converts a file types other things meanwhile.
-        self.control.terminal &= self.input != Place::Stdin && (self.is_live() || self.preview);
+        self.control.terminal &= self.input != Place::Stdin && (self.seems_live() || self.preview);
         if self.max_pixels == 0 {
             return Err(Error::Usage("--max-pixels must be at least 1".to_owned()));
         }

@@ -76,6 +76,18 @@ fn a_flag_before_the_environment_before_the_folder_before_the_user_before_what_i
 }
 
 #[test]
+fn stream_keys_and_passwords_are_not_shown() {
+    let desk = Desk::new("[run]\noutput = [\"out.mkv\", \"rtmp://live.example/app/s3cret\"]\n", "");
+    let variables = [("KREA_INPUT_FORMAT", "mpegts"), ("KREA_CONTROL", "srt://h:1?passphrase=s3cret")];
+    for arguments in [&["config"][..], &["config", "show", "--json"]] {
+        let mut command = desk.command(arguments);
+        command.envs(variables);
+        let shown = String::from_utf8(run(command).exits(0).stdout).unwrap();
+        assert!(shown.contains("rtmp://live.example/app/***") && !shown.contains("s3cret"), "{shown}");
+    }
+}
+
+#[test]
 fn every_option_has_its_variable() {
     let desk = Desk::new("", "");
     let shown: Value = serde_json::from_slice(&desk.run(&["config", "show", "--json"]).exits(0).stdout).unwrap();

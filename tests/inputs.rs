@@ -98,6 +98,20 @@ fn serve(path: &str) -> String {
 }
 
 #[test]
+fn pictures_are_replaced_only_when_asked() {
+    let scratch = Scratch::new();
+    let out = scratch.path("%03d.png");
+    let args = ["run", CLIP, "--duration", "0.2", "-o", &out];
+    run(krea(args)).exits(0);
+    std::fs::write(scratch.path("001.png"), "mine").unwrap();
+    run(krea(args)).fails(6, &["001.png", "exists already"]);
+    run(krea(args.into_iter().chain(["-n"]))).exits(0);
+    assert_eq!(std::fs::read(scratch.path("001.png")).unwrap(), b"mine");
+    run(krea(args.into_iter().chain(["-y"]))).exits(0);
+    assert_ne!(std::fs::read(scratch.path("001.png")).unwrap(), b"mine");
+}
+
+#[test]
 fn a_film_on_a_server_ends_as_a_file_does() {
     let scratch = Scratch::new();
     // With its index in front, since this server cannot seek.

@@ -57,6 +57,30 @@ fn between_two_ffmpegs_every_frame_keeps_its_time_and_the_sound_comes_through() 
 }
 
 #[test]
+fn a_pipe_of_bare_pictures_keeps_each_of_them() {
+    // The last one too: y4m counts frames and tells no times. Endings are names of formats.
+    let scratch = Scratch::new();
+    let out = scratch.path("out.mkv");
+    let pictures = format!("ffmpeg -v error -i {CLIP} -f yuv4mpegpipe -pix_fmt yuv420p -");
+    shell(&format!("{pictures} | {KREA} run - -o - -f y4m | ffmpeg -v error -i - {out}"));
+    assert_eq!(frame_count(&out), 125);
+    run(krea(["run", CLIP, "--fps", "25", "-o", &out, "-y"])).exits(0);
+    assert_eq!(frame_count(&out), 125);
+}
+
+#[test]
+fn the_format_of_standard_input_can_be_said() {
+    let read = |format: &str| {
+        let mut command = krea(["run", "-", "--input-format", format, "-o", "-", "-f", "null"]);
+        command.stdin(std::fs::File::open(CLIP).unwrap());
+        run(command)
+    };
+    read("mov").exits(0);
+    read("nosuch").fails(2, &["nosuch"]);
+    read("matroska").fails(3, &["standard input"]);
+}
+
+#[test]
 fn a_reader_that_stalls_loses_nothing_of_a_file() {
     let mut command = krea(["run", CLIP]);
     command.args(RAW);

@@ -93,6 +93,24 @@ fn a_playlist_holds_every_frame() {
 }
 
 #[test]
+fn a_playlist_names_its_pieces_so_that_a_server_can_give_them() {
+    let scratch = Scratch::new();
+    let mut command = krea(["run", CLIP, "-o", "live.m3u8"]);
+    command.current_dir(scratch.root());
+    run(command).exits(0);
+    let list = std::fs::read_to_string(scratch.path("live.m3u8")).unwrap();
+    let pieces: Vec<&str> = list.lines().filter(|l| !l.starts_with('#')).collect();
+    assert!(!pieces.is_empty() && pieces.iter().all(|p| scratch.root().join(p).exists()), "{list}");
+    // Neither the list nor a piece that stands there without one is replaced unasked.
+    for _ in 0..2 {
+        let mut again = krea(["run", CLIP, "-o", "live.m3u8"]);
+        again.current_dir(scratch.root());
+        run(again).fails(6, &["exists already"]);
+        let _ = std::fs::remove_file(scratch.path("live.m3u8"));
+    }
+}
+
+#[test]
 fn a_file_and_a_stream_are_made_at_once() {
     let scratch = Scratch::new();
     let (file, got) = (scratch.path("out.mp4"), scratch.path("got.mkv"));

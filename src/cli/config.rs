@@ -80,9 +80,22 @@ fn as_table<'a>(rows: impl Iterator<Item = (&'a Flag, Option<&'a Setting>)>) -> 
 
 fn shown(value: &serde_json::Value) -> String {
     match value {
-        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::String(text) => text_of(text),
         serde_json::Value::Array(list) => list.iter().map(shown).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
+    }
+}
+
+/// What is printed ends up in reports of bugs: addresses go without their passwords and stream keys.
+fn text_of(text: &str) -> String {
+    if text.contains("://") { crate::address::without_secrets(text) } else { text.to_owned() }
+}
+
+fn without_secrets(value: &serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::String(text) => text_of(text).into(),
+        serde_json::Value::Array(list) => list.iter().map(without_secrets).collect(),
+        other => other.clone(),
     }
 }
 
@@ -93,7 +106,7 @@ fn as_json<'a>(rows: impl Iterator<Item = (&'a Flag, Option<&'a Setting>)>) -> R
             "value": match flag.built_in.as_slice() { [] => None, [one] => Some(json!(one)), many => Some(json!(many)) },
         }),
         Some(setting) => json!({
-            "name": flag.name, "variable": flag.variable, "value": setting.value,
+            "name": flag.name, "variable": flag.variable, "value": without_secrets(&setting.value),
             "origin": match &setting.origin {
                 Origin::Environment(name) => json!({ "kind": "environment", "name": name }),
                 Origin::File { path, line } => json!({ "kind": "file", "path": path, "line": line }),

@@ -11,7 +11,6 @@ use crate::pipeline::{Control, Sink};
 use crate::settings::Settings;
 use crate::sink::preview::{self, Preview, Window};
 use crate::sink::{self, Destination, FileSink, Paced, Plan, Tee};
-use crate::source::Place;
 use crate::stream::{Extras, VideoInfo};
 
 /// Opens the preview where one is wanted. Beside an output it is a comfort, and its failure a warning.
@@ -48,6 +47,7 @@ pub(super) type Lost = Vec<Arc<AtomicU64>>;
 /// The main output, streams beside it, the window before it, and the speed of the input where someone watches.
 pub(super) fn join(
     settings: &Settings,
+    own_pace: bool,
     main: Option<FileSink>,
     preview: Option<Preview>,
     info: &VideoInfo,
@@ -79,9 +79,8 @@ pub(super) fn join(
         (None, None) => return Err(Error::Usage("there is no output: name one with -o".to_owned())),
     };
     let watched = alone || [&settings.output].into_iter().chain(&settings.streams).any(|d| d.is_stream());
-    let recorded = matches!(settings.input, Place::File(_) | Place::Stdin);
     // Repainted frames come in blocks.
-    let sink = if watched && (recorded || settings.generation.is_some()) {
+    let sink = if watched && (!own_pace || settings.generation.is_some()) {
         Box::new(Paced::new(sink, control.clone(), pause))
     } else {
         sink

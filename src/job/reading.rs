@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::generate::{self, Blank, Outline};
 use crate::pipeline::{Control, Source};
 use crate::settings::Settings;
-use crate::sink::{Destination, Plan};
+use crate::sink::{Choices, Destination, Plan};
 use crate::source::{Connection, Damage, Options, Place, Target};
 use crate::stream::{CopiedPacket, Extras, VideoInfo};
 
@@ -25,6 +25,8 @@ pub(super) struct Reading {
     pub(super) copied: Receiver<CopiedPacket>,
     pub(super) damage: Arc<Damage>,
     pub(super) still: bool,
+    /// The pictures come at their own pace.
+    pub(super) own_pace: bool,
     pub(super) outline: Option<Outline>,
 }
 
@@ -44,13 +46,15 @@ impl Reading {
             format: settings.input_format.clone(),
             threads: settings.threads,
             rate: settings.fps,
-            live: settings.is_live(),
+            live: settings.seems_live(),
             size: settings.read_size(),
             ..backdrop_options(settings, control)
         };
         let mut connection = Connection::new(settings.input.clone(), options, settings.reconnect_timeout);
         let mut input = connection.open()?;
-        let plan = Plan::new(&settings.output, input.native.format, settings.choices.clone())?;
+        let (still, own_pace) = (input.native.still, input.has_own_pace());
+        let choices = Choices { live: settings.is_live(own_pace), ..settings.choices.clone() };
+        let plan = Plan::new(&settings.output, input.native.format, choices)?;
         let target = Target {
             format: plan.working,
             full_range: plan.full_range,
@@ -65,14 +69,13 @@ impl Reading {
         };
         let extras = input.take_extras();
         let one_picture = wants_one_picture(settings, &plan);
-        let still = input.native.still;
         let (send_copied, copied) = crossbeam_channel::unbounded();
         let (reader, info, damage) = connection.read(input, &target, send_copied)?;
         let source: Box<dyn Source> =
             if one_picture { Box::new(FirstFrame { reader, still, given: false }) } else { reader };
         let every = target.fps.is_some() || still;
-        let outline = settings.generation.as_ref().map(|g| Outline::new(g, &info, every, settings.is_live()));
-        Ok(Self { source, info, plan, extras, copied, damage, still, outline })
+        let outline = settings.generation.as_ref().map(|g| Outline::new(g, &info, every, settings.is_live(own_pace)));
+        Ok(Self { source, info, plan, extras, copied, damage, still, own_pace, outline })
     }
 
     fn of_text(settings: &Settings, generation: &generate::Settings) -> Result<Self> {
@@ -97,6 +100,7 @@ impl Reading {
             copied,
             damage: Arc::default(),
             still: false,
+            own_pace: false,
             outline: Some(outline),
         })
     }

@@ -32,7 +32,8 @@ impl Deadline {
         self.began.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether the present call has taken too long.
+    pub(super) fn is_over(&self) -> bool {
         let spent = self.epoch.elapsed().saturating_sub(Duration::from_millis(self.began.load(Ordering::Relaxed)));
         self.control.abandoned() || spent > if self.control.stopped() { SHORT } else { PATIENCE }
     }

@@ -76,10 +76,12 @@ impl FileSink {
     fn open_container(&mut self) -> Result<()> {
         let url = match (&self.destination, &self.part) {
             (_, Some(part)) => format!("file:{}", text(part.path())?),
-            (Destination::Stdout, _) => "pipe:1".to_owned(),
+            (Destination::Stdout, _) => muxer::STDOUT.to_owned(),
             (Destination::Url(url), _) => url.clone(),
             (Destination::Window, _) => "-".to_owned(),
             (Destination::Camera(device), _) => text(device)?.to_owned(),
+            // A playlist names its pieces as it is named itself, without the folders: never with the protocol.
+            (Destination::File(path), _) if path.is_relative() => format!("file:./{}", text(path)?),
             (Destination::Pictures(path) | Destination::File(path), _) => format!("file:{}", text(path)?),
         };
         let contents = Contents {
@@ -201,7 +203,9 @@ fn failure(destination: &Destination, error: ffmpeg::Error) -> Error {
             says(other)
         )),
         ffmpeg::Error::Other { errno: libc::EPIPE } => Error::Closed,
-        ffmpeg::Error::Exit => Error::Output(format!("{destination}: the other side does not answer; given up")),
+        ffmpeg::Error::Exit | ffmpeg::Error::Other { errno: libc::ETIMEDOUT } => {
+            Error::Output(format!("{destination}: the other side does not answer; given up"))
+        }
         ffmpeg::Error::Other { errno: libc::ENOSPC } => {
             Error::Output(format!("{destination}: the disk is full; free some space or choose another place"))
         }

@@ -8,6 +8,7 @@ mod muxer;
 mod pace;
 mod plan;
 pub mod preview;
+mod stdout;
 mod streams;
 mod target;
 

@@ -6,14 +6,21 @@ use std::time::Duration;
 
 use ffmpeg::codec::Parameters;
 use ffmpeg::ffi;
-use ffmpeg::format::context::Output;
+use ffmpeg::format::context::{Output, StreamIo};
 use ffmpeg::{Dictionary, Packet, Rational, media};
 use ffmpeg_next as ffmpeg;
 
 use super::deadline::Deadline;
 use super::plan::Plan;
+use super::stdout::Stdout;
 use crate::pipeline::Control;
 use crate::stream::{CopiedPacket, CopiedStream, Extras, VideoInfo};
+
+/// So long does a picture that someone waits for wait for sound that may never come. FFmpeg's own measure is 10 s.
+const PATIENCE_WITH_SOUND: Duration = Duration::from_secs(1);
+
+/// What stands for standard output among the addresses.
+pub(super) const STDOUT: &str = "pipe:1";
 
 /// An open container.
 pub(super) struct Container {
@@ -28,6 +35,9 @@ pub(super) struct Container {
     /// For each copied stream its index in the container, if it has one.
     places: Vec<Option<usize>>,
 }
+
+/// A container whose header is written, and where in it each copied stream lies.
+type Begun = (Output, Vec<Option<usize>>);
 
 /// What the container is made of.
 pub(super) struct Contents<'a> {
@@ -48,56 +58,29 @@ impl Container {
         let fitting: Vec<bool> = streams.iter().map(|s| fits(contents.plan, s)).collect();
         let sound: Vec<bool> =
             streams.iter().zip(&fitting).map(|(s, &f)| f && s.parameters.medium() == media::Type::Audio).collect();
-        let none = vec![false; streams.len()];
+        let mut choices = vec![fitting, sound, vec![false; streams.len()]];
+        choices.dedup();
         let mut last = ffmpeg::Error::Unknown;
-        for choice in [fitting, sound, none] {
-            match Self::open_with(contents, &choice) {
-                Ok(container) => {
+        for choice in choices {
+            // Declared before the output, whose closing may still ask it.
+            let deadline = Deadline::new(contents.control.clone());
+            let output = allocate(contents, &deadline)?;
+            match begin(contents, output, &choice) {
+                Ok((output, places)) => {
                     let left_out = streams.iter().zip(&choice).filter(|(s, kept)| !**kept && wanted(contents.plan, s));
-                    return Ok((container, left_out.map(|(s, _)| s.name()).collect()));
+                    let left_out = left_out.map(|(s, _)| s.name()).collect();
+                    let video_base = output.stream(0).map_or(contents.info.time_base, |s| s.time_base());
+                    let linger = linger(contents.url);
+                    let plan = contents.plan;
+                    let collects = plan.live && ["matroska", "webm"].contains(&plan.muxer.name().as_str());
+                    return Ok((Self { output, deadline, linger, video_base, collects, places }, left_out));
                 }
+                // Fewer streams do not wake a peer that says nothing.
+                Err(_) if deadline.is_over() => return Err(ffmpeg::Error::Exit),
                 Err(error) => last = error,
             }
         }
         Err(last)
-    }
-
-    fn open_with(contents: &Contents<'_>, keep: &[bool]) -> Result<Self, ffmpeg::Error> {
-        let Contents { plan, info, extras, .. } = contents;
-        let (mut output, deadline) = {
-            let deadline = Deadline::new(contents.control.clone());
-            (allocate(plan, contents.url, &deadline)?, deadline)
-        };
-        add_video(&mut output, contents)?;
-        let mut places = Vec::new();
-        for (stream, &keep) in extras.streams.iter().zip(keep) {
-            places.push(if keep { Some(add_copy(&mut output, stream)?) } else { None });
-        }
-        let metadata = extras.metadata.iter().filter(|(k, _)| !belongs_to_the_container(k));
-        let mut tags = Dictionary::new();
-        metadata.chain(&plan.choices.metadata).for_each(|(k, v)| tags.set(k, v));
-        output.set_metadata(tags);
-        for c in &extras.chapters {
-            output.add_chapter(c.id, c.time_base, c.start, c.end, &c.title)?;
-        }
-        let mut options = Dictionary::new();
-        if plan.muxer.is_pictures() {
-            let numbered = contents.url.contains('%');
-            options.set(if numbered { "atomic_writing" } else { "update" }, "1");
-        }
-        for (key, value) in live_options(plan) {
-            options.set(key, value);
-        }
-        for (key, value) in &plan.choices.options {
-            if has_option(plan, key) {
-                options.set(key, value);
-            }
-        }
-        output.write_header_with(options)?;
-        let video_base = output.stream(0).map_or(info.time_base, |s| s.time_base());
-        let linger = linger(contents.url);
-        let collects = plan.live && ["matroska", "webm"].contains(&plan.muxer.name().as_str());
-        Ok(Self { output, deadline, linger, video_base, collects, places })
     }
 
     pub(super) fn write_video(&mut self, mut packet: Packet, base: Rational) -> Result<(), ffmpeg::Error> {
@@ -161,6 +144,38 @@ impl Container {
     }
 }
 
+/// Names the streams and writes the header.
+fn begin(contents: &Contents<'_>, mut output: Output, keep: &[bool]) -> Result<Begun, ffmpeg::Error> {
+    let Contents { plan, extras, .. } = contents;
+    add_video(&mut output, contents)?;
+    let mut places = Vec::new();
+    for (stream, &keep) in extras.streams.iter().zip(keep) {
+        places.push(if keep { Some(add_copy(&mut output, stream)?) } else { None });
+    }
+    let metadata = extras.metadata.iter().filter(|(k, _)| !belongs_to_the_container(k));
+    let mut tags = Dictionary::new();
+    metadata.chain(&plan.choices.metadata).for_each(|(k, v)| tags.set(k, v));
+    output.set_metadata(tags);
+    for c in &extras.chapters {
+        output.add_chapter(c.id, c.time_base, c.start, c.end, &c.title)?;
+    }
+    let mut options = Dictionary::new();
+    if plan.muxer.is_pictures() {
+        let numbered = contents.url.contains('%');
+        options.set(if numbered { "atomic_writing" } else { "update" }, "1");
+    }
+    for (key, value) in live_options(plan) {
+        options.set(key, value);
+    }
+    for (key, value) in &plan.choices.options {
+        if has_option(plan, key) {
+            options.set(key, value);
+        }
+    }
+    output.write_header_with(options)?;
+    Ok((output, places))
+}
+
 /// SRT sends late packets again for as long as its latency, and whoever hangs up at once loses the end.
 fn linger(url: &str) -> Duration {
     if !url.starts_with("srt:") {
@@ -192,9 +207,11 @@ fn with_packet_size(url: &str) -> String {
     }
 }
 
-fn allocate(plan: &Plan, url: &str, deadline: &Deadline) -> Result<Output, ffmpeg::Error> {
+fn allocate(contents: &Contents<'_>, deadline: &Deadline) -> Result<Output, ffmpeg::Error> {
+    let Contents { plan, url, .. } = contents;
     // A disk is never given up on: however slow, it answers in the end.
-    let local = url.starts_with("file:") || url.starts_with("pipe:");
+    let local = url.starts_with("file:");
+    let stdout = *url == STDOUT && !plan.muxer.has(ffi::AVFMT_NOFILE);
     let never = ffi::AVIOInterruptCB { callback: None, opaque: ptr::null_mut() };
     let callback = if local { never } else { deadline.callback() };
     let url = CString::new(with_packet_size(url)).map_err(|_| ffmpeg::Error::InvalidData)?;
@@ -207,7 +224,22 @@ fn allocate(plan: &Plan, url: &str, deadline: &Deadline) -> Result<Output, ffmpe
             return Err(ffmpeg::Error::from(made));
         }
         (*context).interrupt_callback = callback;
+        if plan.live {
+            (*context).max_interleave_delta = PATIENCE_WITH_SOUND.as_micros() as i64;
+        }
         deadline.restart();
+        if stdout {
+            let mut io = match StreamIo::from_write(Stdout::new(contents.control.clone())) {
+                Ok(io) => io,
+                Err(error) => {
+                    ffi::avformat_free_context(context);
+                    return Err(error);
+                }
+            };
+            (*context).pb = io.as_mut_ptr();
+            (*context).flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
+            return Ok(Output::wrap_with_custom_io(context, io));
+        }
         let output = Output::wrap(context);
         if !plan.muxer.has(ffi::AVFMT_NOFILE) {
             let opened =

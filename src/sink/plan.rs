@@ -136,8 +136,12 @@ fn muxer(destination: &Destination, wanted: Option<&str>) -> Result<Muxer> {
         (_, Destination::Camera(_)) => {
             (guess(Some(c"v4l2"), None), "this FFmpeg cannot write to a virtual camera".to_owned())
         }
+        // Endings are names too: y4m, mkv, ts.
         (Some(name), _) => (
-            guess(Some(&c(name)?), None),
+            match guess(Some(&c(name)?), None) {
+                unknown if unknown.is_null() => guess(None, Some(&c(&format!("x.{name}"))?)),
+                found => found,
+            },
             format!("'{name}' is no output format of FFmpeg; `ffmpeg -muxers` lists them"),
         ),
         (None, Destination::Window) => (guess(Some(c"null"), None), String::new()),
@@ -146,7 +150,7 @@ fn muxer(destination: &Destination, wanted: Option<&str>) -> Result<Muxer> {
         (None, Destination::Url(url)) => {
             let name = match url.split("://").next() {
                 Some("rtmp" | "rtmps") => c"flv",
-                Some("rtsp") => c"rtsp",
+                Some("rtsp" | "rtsps") => c"rtsp",
                 _ => c"mpegts",
             };
             (guess(Some(name), None), String::new())

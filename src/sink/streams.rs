@@ -1,4 +1,5 @@
-//! One file and streams beside it: a stream that stalls or dies never stops the file.
+//! One file and streams beside it: a stream that stalls or dies never stops the file, and a file that cannot be written
+//! any more does not stop the streams.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,8 @@ const QUEUE: usize = 30;
 /// Writes the main output, and lends each frame to the streams.
 pub struct Tee {
     main: Box<dyn Sink>,
+    /// Why the main output has ended before the rest.
+    failure: Option<Error>,
     branches: Vec<Branch>,
 }
 
@@ -33,7 +36,7 @@ impl Tee {
     /// The streams carry the picture only: sound and subtitles go into the main output.
     pub fn new(main: Box<dyn Sink>, streams: Vec<(String, FileSink)>) -> Result<Self> {
         let branches = streams.into_iter().map(|(name, sink)| Branch::start(name, sink)).collect::<Result<_>>()?;
-        Ok(Self { main, branches })
+        Ok(Self { main, failure: None, branches })
     }
 
     /// One counter for each stream: frames that it was too slow for.
@@ -62,6 +65,10 @@ impl Branch {
             .spawn(body)
             .map_err(|e| Error::Stage { stage: "stream".to_owned(), message: e.to_string() })?;
         Ok(Self { name, queue: Some(queue), oldest, dropped: Arc::default(), thread: Some(thread) })
+    }
+
+    fn is_alive(&self) -> bool {
+        self.queue.is_some() && self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     fn lend(&mut self, frame: &Frame) {
@@ -93,12 +100,25 @@ impl Branch {
 impl Sink for Tee {
     fn write(&mut self, frame: Frame) -> Result<()> {
         self.branches.iter_mut().for_each(|b| b.lend(&frame));
-        self.main.write(frame)
+        if self.failure.is_none() {
+            let Err(error) = self.main.write(frame) else { return Ok(()) };
+            // What it says about its end is less than why it came.
+            let _ = self.main.finish(End::Failed);
+            tracing::warn!("{error}; the streams beside it go on");
+            self.failure = Some(error);
+        }
+        if self.branches.iter().any(Branch::is_alive) {
+            return Ok(());
+        }
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     fn finish(&mut self, end: End) -> Result<()> {
         // The file first: it is whole even if a stream takes its time to say goodbye.
-        let result = self.main.finish(end);
+        let result = match self.failure.take() {
+            Some(error) => Err(error),
+            None => self.main.finish(end),
+        };
         for branch in &mut self.branches {
             if end != End::Drained {
                 while branch.oldest.try_recv().is_ok() {}

@@ -1,10 +1,13 @@
 //! Where the output grows and how it gets its name: as `.part` beside its place, renamed when whole.
 
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use ffmpeg_next::ffi;
 
 use crate::error::{Error, Result};
 
@@ -88,33 +91,55 @@ pub enum Overwrite {
 /// Looks at a destination before anything is read or loaded. `Ok(false)` means: skip, it is there already.
 pub fn check(destination: &Destination, input: Option<&Path>, overwrite: Overwrite) -> Result<bool> {
     let path = match destination {
-        Destination::File(path) => path,
-        Destination::Pictures(path) => return check_folder(path).map(|()| true),
+        Destination::File(path) | Destination::Pictures(path) => path,
         Destination::Camera(device) => return check_camera(device).map(|()| true),
         Destination::Stdout | Destination::Url(_) | Destination::Window => return Ok(true),
     };
     if path.is_dir() {
         return Err(Error::Output(format!("{}: is a directory; name a file in it", path.display())));
     }
-    if path.exists() {
-        if input.is_some_and(|input| same_file(input, path)) {
-            return Err(Error::Usage(format!(
-                "{}: input and output are the same file; choose another name for the output",
-                path.display()
-            )));
-        }
-        match overwrite {
-            Overwrite::Refuse => {
-                return Err(Error::Output(format!(
-                    "{}: exists already; -y overwrites it, -n leaves it and ends well",
-                    path.display()
-                )));
-            }
-            Overwrite::Skip => return Ok(false),
-            Overwrite::Replace => {}
-        }
+    let Some(taken) = firsts(destination).into_iter().find(|p| p.exists()) else {
+        return check_folder(path).map(|()| true);
+    };
+    if input.is_some_and(|input| same_file(input, &taken)) {
+        return Err(Error::Usage(format!(
+            "{}: input and output are the same file; choose another name for the output",
+            taken.display()
+        )));
     }
-    check_folder(path).map(|()| true)
+    match overwrite {
+        Overwrite::Refuse => Err(Error::Output(format!(
+            "{}: exists already; -y overwrites it, -n leaves it and ends well",
+            taken.display()
+        ))),
+        Overwrite::Skip => Ok(false),
+        Overwrite::Replace => check_folder(path).map(|()| true),
+    }
+}
+
+/// The files that are written first: the output itself, picture number one, a playlist and its first piece.
+fn firsts(destination: &Destination) -> Vec<PathBuf> {
+    match destination {
+        Destination::File(path) if is_playlist(path) => {
+            let mut piece = path.with_extension("").into_os_string();
+            piece.push("0.ts");
+            vec![path.clone(), piece.into()]
+        }
+        Destination::Pictures(path) => first_picture(path).into_iter().collect(),
+        Destination::File(path) => vec![path.clone()],
+        _ => Vec::new(),
+    }
+}
+
+/// The name of the first of many pictures; `None` where the pattern is none that FFmpeg takes.
+fn first_picture(pattern: &Path) -> Option<PathBuf> {
+    let text = CString::new(pattern.to_str()?).ok()?;
+    let mut name = [0; 4096];
+    // SAFETY: writes a NUL-terminated string of at most the given length.
+    unsafe {
+        let made = ffi::av_get_frame_filename(name.as_mut_ptr(), name.len() as i32, text.as_ptr(), 1);
+        (made >= 0).then(|| CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned().into())
+    }
 }
 
 /// How a virtual camera comes to be.

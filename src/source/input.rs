@@ -55,7 +55,7 @@ pub struct Input {
     extras: Extras,
     /// The frame that was decoded to learn what only the frame itself tells.
     pub(super) first: Option<Video>,
-    /// When the connection was begun.
+    /// When the connection gave its first data.
     pub(super) begun: Instant,
 }
 
@@ -86,21 +86,15 @@ impl Input {
         if let Place::File(path) = place {
             refuse_what_is_no_file(path).map_err(unfit)?;
         }
-        let begun = Instant::now();
         let (packets, camera) = open::open(place, options).map_err(|failure| match failure {
             Failure::Other(error) => unfit(error),
             Failure::Ffmpeg(error) => refusal(place, options, error),
         })?;
-        Self::look_into(place, options, packets, camera, begun).map_err(unfit)
+        Self::look_into(place, options, packets, camera).map_err(unfit)
     }
 
-    fn look_into(
-        place: &Place,
-        options: &Options,
-        mut packets: Packets,
-        camera: Option<Camera>,
-        begun: Instant,
-    ) -> Result<Self> {
+    fn look_into(place: &Place, options: &Options, mut packets: Packets, camera: Option<Camera>) -> Result<Self> {
+        let begun = packets.deadline.begun();
         let video = pick_video(&packets.context).ok_or_else(|| Error::Input(no_video(place, &packets.context)))?;
         let index = video.index();
         let mut decoder = open_decoder(place, &video, options)?;
@@ -124,7 +118,30 @@ impl Input {
 
     /// A stream without an end, which is joined again when it breaks off. What tells its length ends of itself.
     pub fn is_endless(&self) -> bool {
-        matches!(self.place, Place::Url(_) | Place::Camera(_)) && self.native.duration.is_none() && !self.native.still
+        let unknown = self.native.duration.is_none() && !self.native.still;
+        matches!(self.place, Place::Url(_) | Place::Camera(_)) && unknown && !self.has_known_size()
+    }
+
+    /// Whether it comes at its own pace. A film on a server waits for its reader.
+    pub fn has_own_pace(&self) -> bool {
+        self.place.has_own_pace() && (self.is_endless() || !self.is_http())
+    }
+
+    pub(super) fn is_http(&self) -> bool {
+        self.place.scheme().is_some_and(|scheme| scheme.starts_with("http"))
+    }
+
+    /// Whether a server has told how many bytes there are, as it does for a file. Of a playlist that is nothing: it names
+    /// what there is to read.
+    fn has_known_size(&self) -> bool {
+        let playlist = ["hls", "dash"].contains(&self.packets.context.format().name());
+        // SAFETY: the I/O context belongs to the live demuxer; it is checked for null.
+        self.is_http()
+            && !playlist
+            && unsafe {
+                let io = (*self.packets.context.as_ptr()).pb;
+                !io.is_null() && ffi::avio_size(io) > 0
+            }
     }
 
     /// The streams that are copied.

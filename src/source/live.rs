@@ -182,17 +182,27 @@ struct Live {
 }
 
 impl Live {
-    /// `false` after a stop.
+    /// `false` after a stop, and when the stream is at its end or is given up.
     fn rejoin(&mut self, mut why: String) -> Result<bool> {
-        self.reader.release();
+        self.reader.hang_up();
         let Connection { place, options, kept, retry } = &mut self.connection;
         options.rate_is_known = true;
         let mut last = Cause::Unreachable;
         loop {
-            if !retry.wait(&format!("{place}: {why}"), last, options)? {
-                return Ok(false);
+            match retry.wait(&format!("{place}: {why}"), last, options) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // What was recorded is whole all the same.
+                Err(error) => {
+                    let _ = self.reader.damage().given_up.set(error.to_string());
+                    return Ok(false);
+                }
             }
             match Input::attempt(place, options) {
+                Ok(input) if !input.is_endless() && input.is_http() => {
+                    tracing::info!("{place}: it is over");
+                    return Ok(false);
+                }
                 Ok(mut input) => {
                     let matched = Kept::matched(kept, input.copied_streams());
                     for copied in &mut input.copied {

@@ -44,6 +44,8 @@ struct Graph {
     /// What the graph was made for.
     shape: Shape,
     time_base: Rational,
+    /// When the last frame that went in begins and ends.
+    last: Option<(i64, i64)>,
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]
@@ -84,6 +86,7 @@ impl Normaliser {
         let graph = self.graph.as_mut().expect("the graph was just made");
         let pts = frame.timestamp();
         frame.set_pts(pts);
+        graph.reached(pts, frame.packet().duration, &self.goal);
         graph.node("in")?.source().add(&frame)?;
         self.collect()
     }
@@ -95,7 +98,11 @@ impl Normaliser {
     /// Gets out what the graph still holds.
     pub(super) fn flush(&mut self) -> Result<(), ffmpeg::Error> {
         if let Some(graph) = &mut self.graph {
-            graph.node("in")?.source().flush()?;
+            // The last frame lasts, too: a constant rate would else go without it.
+            match graph.last {
+                Some((_, end)) => graph.node("in")?.source().close(end)?,
+                None => graph.node("in")?.source().flush()?,
+            }
             self.collect()?;
             self.graph = None;
         }
@@ -194,7 +201,16 @@ impl Graph {
         graph.output("in", 0)?.input("out", 0)?.parse(&steps.join(","))?;
         graph.validate()?;
         let time_base = graph.get("out").ok_or(ffmpeg::Error::FilterNotFound)?.sink().time_base();
-        Ok(Self { graph, shape, time_base })
+        Ok(Self { graph, shape, time_base, last: None })
+    }
+
+    /// A frame begins at `pts` and lasts as long as it says, else as the one before, else as one of the output.
+    fn reached(&mut self, pts: Option<i64>, duration: i64, goal: &Goal) {
+        let Some(pts) = pts else { return };
+        let (base, step) = (f64::from(goal.time_bases.0), goal.fps.map_or(0.0, |fps| 1.0 / f64::from(fps)));
+        let before = self.last.map(|(last, _)| pts - last);
+        let duration = Some(duration).filter(|d| *d > 0).or(before.filter(|d| *d > 0));
+        self.last = Some((pts, pts + duration.unwrap_or_else(|| (step / base).round() as i64).max(1)));
     }
 
     fn node(&mut self, name: &str) -> Result<filter::Context, ffmpeg::Error> {

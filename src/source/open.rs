@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ffmpeg::ffi;
@@ -52,19 +52,49 @@ pub(super) struct Deadline {
     epoch: Instant,
     /// Milliseconds since `epoch` at which the current read began.
     since: Arc<AtomicU64>,
+    /// The same for when the first data had come.
+    first: Arc<AtomicU64>,
     limit: Option<Duration>,
     control: Control,
+    /// While FFmpeg looks into the streams, which takes many reads: the context, and how far it had read before.
+    probing: Arc<AtomicPtr<ffi::AVFormatContext>>,
+    read: Arc<AtomicI64>,
 }
 
 impl Deadline {
     fn new(place: &Place, options: &Options) -> Self {
         let limit = matches!(place, Place::Url(_) | Place::Camera(_)).then_some(options.timeout);
-        Self { epoch: Instant::now(), since: Arc::default(), limit, control: options.control.clone() }
+        Self {
+            epoch: Instant::now(),
+            since: Arc::default(),
+            first: Arc::default(),
+            limit,
+            control: options.control.clone(),
+            probing: Arc::default(),
+            read: Arc::default(),
+        }
     }
 
     /// A read begins now.
     pub(super) fn begin(&self) {
         self.since.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// When the first data came.
+    pub(super) fn begun(&self) -> Instant {
+        self.epoch + Duration::from_millis(self.first.load(Ordering::Relaxed))
+    }
+
+    /// Begins anew whenever data has come since the last look. Without an I/O context of its own, as RTSP is, the
+    /// probing is one long read.
+    fn follow_probing(&self) {
+        // SAFETY: the pointer is set while the context lives in `open_location`, on whose thread FFmpeg asks.
+        let io = unsafe { self.probing.load(Ordering::Relaxed).as_ref().and_then(|context| context.pb.as_ref()) };
+        if let Some(io) = io
+            && self.read.swap(io.pos, Ordering::Relaxed) != io.pos
+        {
+            self.begin();
+        }
     }
 
     pub(super) fn expired(&self) -> bool {
@@ -74,6 +104,10 @@ impl Deadline {
 
     pub(super) fn stopped(&self) -> bool {
         self.control.stopped()
+    }
+
+    pub(super) fn paused(&self) -> bool {
+        self.control.paused()
     }
 }
 
@@ -85,7 +119,8 @@ pub(super) enum Failure {
     Other(Error),
 }
 
-/// Opens the container and looks into its streams. Of a camera, says which one it is.
+/// Opens the container and looks into its streams. Of a camera, says which one it is. The deadline also tells when the
+/// first data came, which may be long after the call: a listener waits.
 pub(super) fn open(place: &Place, options: &Options) -> Result<(Packets, Option<Camera>), Failure> {
     let deadline = Deadline::new(place, options);
     let mut dictionary = settings(place, options);
@@ -93,12 +128,10 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(Packets, Option<
     let (location, format) = match place {
         Place::Stdin => {
             let io = context::StreamIo::from_read(Stdin::new(options.control.clone())).map_err(Failure::Ffmpeg)?;
-            let stop = deadline.clone();
-            return ffmpeg::format::input_from_stream_with_interrupt(io, None, Some(dictionary), move || {
-                stop.stopped()
-            })
-            .map(|input| (Packets::of_demuxer(input, deadline), None))
-            .map_err(Failure::Ffmpeg);
+            let format = options.format.as_deref().map(demuxer).transpose().map_err(Failure::Other)?;
+            return open_location(From::Own(io), format, dictionary, &deadline, 0)
+                .map(|input| (Packets::of_demuxer(input, deadline), None))
+                .map_err(Failure::Ffmpeg);
         }
         // The prefix keeps a file called `a:b.mp4` from being taken for a protocol.
         Place::File(path) => (path.to_str().map(|p| format!("file:{p}")), options.format.as_deref()),
@@ -122,7 +155,7 @@ pub(super) fn open(place: &Place, options: &Options) -> Result<(Packets, Option<
     if options.rate_is_known {
         dictionary.set("fpsprobesize", "0");
     }
-    let input = open_location(&location, format, dictionary, &deadline, 0).map_err(Failure::Ffmpeg)?;
+    let input = open_location(From::Named(&location), format, dictionary, &deadline, 0).map_err(Failure::Ffmpeg)?;
     Ok((Packets::of_demuxer(input, deadline), None))
 }
 
@@ -134,22 +167,36 @@ pub(super) fn open_device(
     dictionary: Dictionary,
     deadline: &Deadline,
 ) -> Result<context::Input, ffmpeg::Error> {
-    open_location(location, Some(format), dictionary, deadline, ffi::AVFMT_FLAG_NONBLOCK)
+    open_location(From::Named(location), Some(format), dictionary, deadline, ffi::AVFMT_FLAG_NONBLOCK)
+}
+
+/// What FFmpeg reads from.
+enum From<'a> {
+    Named(&'a CStr),
+    Own(context::StreamIo),
 }
 
 /// `avformat_open_input` with a demuxer of choice, flags of the context and an interrupt callback.
 fn open_location(
-    location: &CStr,
+    from: From<'_>,
     format: Option<*const ffi::AVInputFormat>,
     dictionary: Dictionary,
     deadline: &Deadline,
     flags: i32,
 ) -> Result<context::Input, ffmpeg::Error> {
     let watched = deadline.clone();
-    let interrupt = interrupt::new(Box::new(move || watched.stopped() || watched.expired()));
+    let interrupt = interrupt::new(Box::new(move || {
+        watched.follow_probing();
+        watched.stopped() || watched.expired()
+    }));
+    let (location, mut own) = match from {
+        From::Named(location) => (location.as_ptr(), None),
+        From::Own(io) => (ptr::null(), Some(io)),
+    };
     deadline.begin();
     // SAFETY: the context is made here; opening frees it on failure; else `Input` owns it together with the guard of
-    // the callback. The dictionary is handed over and taken back, so that what FFmpeg left of it is freed.
+    // the callback and what it reads from. The dictionary is handed over and taken back, so that what FFmpeg left of it
+    // is freed.
     unsafe {
         let mut raw = ffi::avformat_alloc_context();
         if raw.is_null() {
@@ -157,22 +204,29 @@ fn open_location(
         }
         (*raw).interrupt_callback = interrupt.interrupt;
         (*raw).flags |= flags;
+        if let Some(io) = &mut own {
+            (*raw).pb = io.as_mut_ptr();
+            (*raw).flags |= ffi::AVFMT_FLAG_CUSTOM_IO;
+        }
         let mut options = dictionary.disown();
-        let opened =
-            ffi::avformat_open_input(&mut raw, location.as_ptr(), format.unwrap_or(ptr::null()).cast(), &mut options);
+        let opened = ffi::avformat_open_input(&mut raw, location, format.unwrap_or(ptr::null()).cast(), &mut options);
         drop(Dictionary::own(options));
         if opened < 0 {
             return Err(opened.into());
         }
-        let input = context::Input::wrap_with_interrupt(raw, interrupt.guard);
+        let input = match own {
+            Some(io) => context::Input::wrap_with_custom_io_and_interrupt(raw, io, interrupt.guard),
+            None => context::Input::wrap_with_interrupt(raw, interrupt.guard),
+        };
         deadline.begin();
+        deadline.first.store(deadline.since.load(Ordering::Relaxed), Ordering::Relaxed);
         if flags & ffi::AVFMT_FLAG_NONBLOCK != 0 {
             return Ok(input);
         }
-        match ffi::avformat_find_stream_info(raw, ptr::null_mut()) {
-            found if found < 0 => Err(found.into()),
-            _ => Ok(input),
-        }
+        deadline.probing.store(raw, Ordering::Relaxed);
+        let found = ffi::avformat_find_stream_info(raw, ptr::null_mut());
+        deadline.probing.store(ptr::null_mut(), Ordering::Relaxed);
+        if found < 0 { Err(found.into()) } else { Ok(input) }
     }
 }
 

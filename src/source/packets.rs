@@ -76,7 +76,8 @@ impl Packets {
         }
     }
 
-    /// Gives a device back, since its driver lets nobody else have it, not even krea once more.
+    /// Gives the device or the port back, since nobody else can have it, not even krea once more. Nothing is read
+    /// afterwards.
     pub(super) fn close(&mut self) {
         if let Ok(nothing) = nothing() {
             (self.context, self.way) = (nothing, Way::Closed);

@@ -1,7 +1,7 @@
 //! Decodes an opened input into frames of one kind, and passes the other streams' packets on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -50,6 +50,8 @@ pub struct Damage {
     pub reconnects: AtomicU64,
     /// Pictures of a camera that came faster than they were read.
     pub missed: AtomicU64,
+    /// Why a live stream was given up, where it was.
+    pub given_up: OnceLock<String>,
 }
 
 /// Frames of an [`Input`].
@@ -181,7 +183,7 @@ impl Reader {
             trims: origin > 0.0,
             clock: None,
             lost: None,
-            arrivals: (input.place.has_own_pace() || input.place == Place::Stdin).then(Arrivals::default),
+            arrivals: (input.has_own_pace() || input.place == Place::Stdin).then(Arrivals::default),
             input,
         };
         Ok((reader, info))
@@ -201,6 +203,12 @@ impl Reader {
         let (mut reader, info) = Self::with_goal(input, target, goal, 0.0, copied)?;
         (reader.clock, reader.trims, reader.copied_bases) = (Some(clock), start > 0.0, bases);
         Ok((reader, info))
+    }
+
+    /// Closes the connection that gives nothing more, before [`rejoin`](Self::rejoin): its port or its camera is free
+    /// for the next one.
+    pub(super) fn hang_up(&mut self) {
+        self.input.packets.close();
     }
 
     /// Goes on with a new connection to the same stream: the same kind of frames, whatever comes now.
@@ -225,13 +233,6 @@ impl Reader {
         (self.last_in, self.last_out, self.lost) = (None, None, None);
         (self.drained, self.done, self.refused_in_a_row) = (false, false, 0);
         self.input = input;
-    }
-
-    /// Lets go of a connection that is lost, before [`rejoin`](Self::rejoin) brings another one.
-    pub(super) fn release(&mut self) {
-        if self.input.camera.is_some() {
-            self.input.packets.close();
-        }
     }
 
     /// Why nothing more comes, if that is not the end of the input.
@@ -290,7 +291,8 @@ impl Reader {
                 self.drain();
             }
             Err(ffmpeg::Error::Exit) => {
-                if self.input.packets.deadline.expired() {
+                // The call that ran out of time may have given a last packet; the next one only hears of it.
+                if !self.input.packets.deadline.stopped() {
                     self.lost = Some("no data comes any more".to_owned());
                 }
                 self.drain();
@@ -376,8 +378,12 @@ impl Reader {
         }
     }
 
-    /// Passes a packet on with its times moved as the video's are. What lies outside the wanted part is left out.
+    /// Passes a packet on with its times moved as the video's are. What lies outside the wanted part is left out, and
+    /// what comes by itself during a pause: nobody shall hear later what was said meanwhile.
     fn copy(&self, stream: usize, mut packet: Packet) {
+        if self.arrivals.is_some() && self.input.packets.deadline.paused() {
+            return;
+        }
         let Some(base) = self.input.packets.context.stream(packet.stream()).map(|s| s.time_base()) else { return };
         let offset = ticks(self.origin, base);
         let cover = packet.pts().is_none() && packet.dts().is_none();
@@ -439,7 +445,7 @@ impl Reader {
     fn drain_copied_tail(&mut self) {
         let Some(end) = self.end else { return };
         // Containers interleave within about a second; what comes live comes as it happens.
-        let last = end + if self.input.place.has_own_pace() { 0.1 } else { 1.0 };
+        let last = end + if self.input.has_own_pace() { 0.1 } else { 1.0 };
         let mut incomplete: Vec<bool> = self.input.copied.iter().map(Option::is_some).collect();
         for _ in 0..10_000 {
             if !incomplete.contains(&true) {
