@@ -1,5 +1,7 @@
 //! What a pipeline promises, held against sources, stages and sinks that misbehave.
 
+use std::sync::atomic::AtomicU64;
+
 use ffmpeg_next::Rational;
 use ffmpeg_next::frame::Video;
 
@@ -226,14 +228,14 @@ fn what_is_too_old_is_not_worked_on() {
 
 #[test]
 fn what_is_emitted_at_once_is_not_lost_to_itself() {
-    struct Blocks(Vec<Frame>);
+    struct Blocks(Vec<Frame>, Arc<AtomicU64>);
     impl Stage for Blocks {
         fn name(&self) -> &'static str {
             "blocks"
         }
         fn push(&mut self, frame: Frame, emit: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
             self.0.push(frame);
-            thread::sleep(Duration::from_millis(1));
+            self.1.fetch_add(1, Ordering::Relaxed);
             if self.0.len() == 12 { self.0.drain(..).try_for_each(emit) } else { Ok(()) }
         }
         fn finish(&mut self, _: &mut dyn FnMut(Frame) -> Result<()>) -> Result<()> {
@@ -254,23 +256,27 @@ fn what_is_emitted_at_once_is_not_lost_to_itself() {
             self.0.finish(end)
         }
     }
-    let seen = Seen::default();
-    let mut run = pipeline(12, vec![Box::new(Blocks(Vec::new()))], Slow(seen.clone()));
+    let (seen, taken) = (Seen::default(), Arc::<AtomicU64>::default());
+    let mut run = pipeline(12, vec![Box::new(Blocks(Vec::new(), taken.clone()))], Slow(seen.clone()));
     run.flow = Flow::Latest;
-    // Slowly enough that none is lost before the blocks.
-    run.source = Box::new(Patient(0));
+    run.source = Box::new(Patient { given: 0, taken });
     run.run(|_| ()).unwrap();
     assert_eq!(lock(&seen.0).0, (0..12).collect::<Vec<_>>());
 }
 
-/// Twelve frames, one every three milliseconds.
-struct Patient(u64);
+/// Twelve frames, each once the one before was taken, so that none is lost on the way there.
+struct Patient {
+    given: u64,
+    taken: Arc<AtomicU64>,
+}
 
 impl Source for Patient {
     fn next(&mut self) -> Result<Option<Frame>> {
-        thread::sleep(Duration::from_millis(3));
-        self.0 += 1;
-        Ok((self.0 <= 12).then(|| frame(self.0 - 1)))
+        while self.taken.load(Ordering::Relaxed) < self.given {
+            thread::yield_now();
+        }
+        self.given += 1;
+        Ok((self.given <= 12).then(|| frame(self.given - 1)))
     }
 }
 

@@ -134,10 +134,9 @@ impl Input {
     /// Whether a server has told how many bytes there are, as it does for a file. Of a playlist that is nothing: it names
     /// what there is to read.
     fn has_known_size(&self) -> bool {
-        let playlist = ["hls", "dash"].contains(&self.packets.context.format().name());
-        // SAFETY: the I/O context belongs to the live demuxer; it is checked for null.
         self.is_http()
-            && !playlist
+            && !["hls", "dash"].contains(&self.packets.context.format().name())
+            // SAFETY: the I/O context belongs to the live demuxer; it is checked for null.
             && unsafe {
                 let io = (*self.packets.context.as_ptr()).pb;
                 !io.is_null() && ffi::avio_size(io) > 0
