@@ -143,6 +143,28 @@ fn a_transport_stream_comes_over_udp() {
     assert!((10..=26).contains(&frames), "a second at 25 fps, perhaps not from a key frame on: {frames}");
 }
 
+#[test]
+fn a_stream_whose_first_key_frame_is_long_in_coming_is_waited_for() {
+    let scratch = Scratch::new();
+    let (film, out) = (scratch.path("film.ts"), scratch.path("out.mkv"));
+    let coded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "250", "-bsf:v", "dump_extra=freq=keyframe"];
+    let made = ["-f", "lavfi", "-i", "testsrc2=s=320x240:r=25:d=2", "-pix_fmt", "yuv420p"];
+    ffmpeg(&[&made[..], &coded, &[&film]].concat());
+    let film = std::fs::read(&film).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        // Whoever joins in the middle, on the border of two packets, gets no key frame; later there is one.
+        let middle = film.len() / 188 / 2 * 188;
+        for part in [&film[middle..], &film[..]] {
+            let _ = listener.accept().unwrap().0.write_all(part);
+        }
+    });
+    let ran = run(krea(["run", &url, "-o", &out, "--duration", "1"])).exits(0);
+    assert!(ran.stderr.contains("no key frame has come yet"), "{}", ran.stderr);
+    assert_eq!(frame_count(&out), 25);
+}
+
 /// Sends a stream to the first who asks, and then nothing: it neither ends nor goes on.
 fn fall_silent_after(bytes: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

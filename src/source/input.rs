@@ -82,18 +82,22 @@ impl Input {
     }
 
     pub(super) fn attempt(place: &Place, options: &Options) -> Result<Self, Refusal> {
-        let unfit = |error| Refusal { error, cause: Cause::Unfit };
         if let Place::File(path) = place {
-            refuse_what_is_no_file(path).map_err(unfit)?;
+            refuse_what_is_no_file(path)?;
         }
         let (packets, camera) = open::open(place, options).map_err(|failure| match failure {
-            Failure::Other(error) => unfit(error),
+            Failure::Other(error) => error.into(),
             Failure::Ffmpeg(error) => refusal(place, options, error),
         })?;
-        Self::look_into(place, options, packets, camera).map_err(unfit)
+        Self::look_into(place, options, packets, camera)
     }
 
-    fn look_into(place: &Place, options: &Options, mut packets: Packets, camera: Option<Camera>) -> Result<Self> {
+    fn look_into(
+        place: &Place,
+        options: &Options,
+        mut packets: Packets,
+        camera: Option<Camera>,
+    ) -> Result<Self, Refusal> {
         let begun = packets.deadline.begun();
         let video = pick_video(&packets.context).ok_or_else(|| Error::Input(no_video(place, &packets.context)))?;
         let index = video.index();
@@ -104,9 +108,7 @@ impl Input {
         let video = packets.context.stream(index).expect("it was picked");
         let mut native = describe(place, &packets.context, &video, &decoder);
         if native.format == Pixel::None || native.width == 0 || native.height == 0 {
-            return Err(Error::Input(format!(
-                "{place}: the video's size or pixel format cannot be found out; the file may be cut off at its start"
-            )));
+            return Err(shapeless(place));
         }
         let (copied, extras) = collect_extras(&packets.context, index);
         // How a photo is turned stands in its EXIF data, which the decoder passes on with the picture.
@@ -151,6 +153,26 @@ impl Input {
     /// What travels beside the frames; empty after the first call.
     pub fn take_extras(&mut self) -> Extras {
         std::mem::take(&mut self.extras)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, cause: Cause::Unfit }
+    }
+}
+
+/// Of what came so far nothing tells the size. A stream may do so with its next key frame, which some cameras send
+/// every ten seconds or more.
+fn shapeless(place: &Place) -> Refusal {
+    match place.scheme() {
+        Some(scheme) if !scheme.starts_with("http") => Refusal {
+            error: Error::Input(format!("{place}: no key frame has come yet, which tells the size")),
+            cause: Cause::Unreachable,
+        },
+        _ => Refusal::from(Error::Input(format!(
+            "{place}: the video's size or pixel format cannot be found out; the file may be cut off at its start"
+        ))),
     }
 }
 
