@@ -2,19 +2,16 @@
 //! password, falls silent, and changes its size.
 
 mod harness;
+#[path = "live_support/recording.rs"]
+mod recording;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
 
-use harness::{Scratch, assert_plays_live, frame_count, krea, listen, probe, run, skip};
-use libc::{SIGCONT, SIGINT, SIGKILL, SIGSTOP};
-
-/// Nothing in these tests takes so long, on however slow a machine.
-const FOREVER: Duration = Duration::from_secs(120);
+use harness::{Scratch, assert_plays_live, frame_count, krea, probe, run, skip};
+use libc::{SIGCONT, SIGKILL, SIGSTOP};
+use recording::Recording;
 
 /// Debian's Python, which has GStreamer's bindings.
 const PYTHON: &str = "/usr/bin/python3";
@@ -78,72 +75,9 @@ fn send(child: &Child, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }
 
-/// krea while it records, and what it has said so far.
-struct Recording {
-    child: Child,
-    said: Arc<Mutex<String>>,
-    listener: thread::JoinHandle<()>,
-}
-
-impl Recording {
-    fn start<'a>(url: &'a str, out: &'a str, more: &[&'a str]) -> Self {
-        let args = ["run", url, "-o", out, "--preset", "ultrafast", "--progress", "json"];
-        let mut command = krea(args.into_iter().chain(more.iter().copied()));
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (said, listener) = listen(child.stderr.take().unwrap());
-        Self { child, said, listener }
-    }
-
-    fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
-    }
-
-    #[track_caller]
-    fn wait_until(&mut self, what: &str, done: impl Fn(&str) -> bool) {
-        let begun = Instant::now();
-        while !done(&self.said()) {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("ended before '{what}', {status}: {}", self.said());
-            }
-            assert!(begun.elapsed() < FOREVER, "'{what}' does not come: {}", self.said());
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// More frames have been written than had been when this was called.
-    #[track_caller]
-    fn goes_on(&mut self) {
-        let before = frames(&self.said());
-        self.wait_until("more frames", |said| frames(said) > before + 10);
-    }
-
-    #[track_caller]
-    fn comes_back(&mut self, times: usize) {
-        self.wait_until("back", |said| said.matches(": back after").count() >= times);
-        self.goes_on();
-    }
-
-    #[track_caller]
-    fn ends(mut self, code: i32) -> String {
-        let status = self.child.wait().unwrap();
-        self.listener.join().unwrap();
-        let said = self.said.lock().unwrap().clone();
-        assert!(!said.contains("panicked"), "{said}");
-        assert_eq!(status.code(), Some(code), "{said}");
-        said
-    }
-
-    #[track_caller]
-    fn stop(self) -> String {
-        send(&self.child, SIGINT);
-        self.ends(130)
-    }
-}
-
-/// The number in the last line of progress.
-fn frames(said: &str) -> u64 {
-    let last = said.lines().rev().find_map(|line| line.split_once("\"frames\":"));
-    last.and_then(|(_, rest)| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+fn record(url: &str, out: &str, more: &[&str]) -> Recording {
+    let args = ["run", url, "-o", out, "--preset", "ultrafast", "--progress", "json"];
+    Recording::start(krea(args.into_iter().chain(more.iter().copied())))
 }
 
 /// Presentation times of the video packets in seconds, in order of showing.
@@ -175,7 +109,7 @@ fn a_server_that_dies_again_and_again_is_joined_again() {
     let scratch = Scratch::new();
     let (out, stats) = (scratch.path("out.mkv"), scratch.path("stats.json"));
     let url = server.url.clone();
-    let mut recording = Recording::start(&url, &out, &["--stats", &stats]);
+    let mut recording = record(&url, &out, &["--stats", &stats]);
     recording.goes_on();
     for round in 1..=5 {
         server = server.replace(&["--audio"]);
@@ -198,7 +132,7 @@ fn a_server_that_is_away_is_asked_for_every_second() {
     let scratch = Scratch::new();
     let out = scratch.path("out.mkv");
     let url = server.url.clone();
-    let mut recording = Recording::start(&url, &out, &[]);
+    let mut recording = record(&url, &out, &[]);
     recording.goes_on();
     let port = server.port().to_owned();
     drop(server);
@@ -218,7 +152,7 @@ fn a_server_that_falls_silent_is_left_and_joined_again() {
     let Some(server) = Server::start("a_server_that_falls_silent_is_left_and_joined_again", &[]) else { return };
     let scratch = Scratch::new();
     let out = scratch.path("out.mkv");
-    let mut recording = Recording::start(&server.url, &out, &["--timeout", "1"]);
+    let mut recording = record(&server.url, &out, &["--timeout", "1"]);
     recording.goes_on();
     // The socket stays open: nobody tells that nothing more will come.
     server.signal(SIGSTOP);
@@ -235,7 +169,7 @@ fn another_size_after_a_restart_is_scaled_to_the_first() {
     let scratch = Scratch::new();
     let out = scratch.path("out.mkv");
     let url = server.url.clone();
-    let mut recording = Recording::start(&url, &out, &[]);
+    let mut recording = record(&url, &out, &[]);
     recording.goes_on();
     server = server.replace(&["--size", "640x360"]);
     recording.comes_back(1);
@@ -273,7 +207,7 @@ fn nobody_there_is_waited_for_only_as_long_as_asked() {
     let out = scratch.path("out.mkv");
     run(krea(["run", &url, "-o", &out, "--reconnect-timeout", "1"])).fails(3, &["given up"]).says("trying again");
     // Without a limit it waits, and can be stopped.
-    let mut waiting = Recording::start(&url, &out, &[]);
+    let mut waiting = record(&url, &out, &[]);
     waiting.wait_until("a second try", |said| said.matches("trying again").count() >= 2);
     waiting.stop();
     assert!(scratch.names().is_empty(), "{:?}", scratch.names());

@@ -1,6 +1,5 @@
 //! Opens an input, picks its video, and tells what is in it before a single frame is decoded.
 
-use std::path::Path;
 use std::time::Instant;
 
 use ffmpeg::codec::Parameters;
@@ -15,6 +14,7 @@ use super::camera::Camera;
 use super::normalise::frame_matrix;
 use super::open::{self, Failure, Options};
 use super::packets::Packets;
+use super::refusal::{Refusal, no_video, refusal, refuse_what_is_no_file, shapeless};
 use super::trial::{decode_first, try_out};
 use crate::error::{Error, Result};
 use crate::stream::{Chapter, CopiedStream, Extras, Fields};
@@ -57,23 +57,6 @@ pub struct Input {
     pub(super) first: Option<Video>,
     /// When the connection gave its first data.
     pub(super) begun: Instant,
-}
-
-/// Why an input could not be opened, and what is to be expected of another try.
-pub(super) struct Refusal {
-    pub(super) error: Error,
-    pub(super) cause: Cause,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// The name or the password is wrong.
-    Denied,
-    /// It was reached and holds nothing of use, or the command line is wrong.
-    Unfit,
-    Unreachable,
-    /// Nobody is there at all, so that a try costs nobody anything.
-    Absent,
 }
 
 impl Input {
@@ -156,97 +139,12 @@ impl Input {
     }
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self { error, cause: Cause::Unfit }
-    }
-}
-
-/// Of what came so far nothing tells the size. A stream may do so with its next key frame, which some cameras send
-/// every ten seconds or more.
-fn shapeless(place: &Place) -> Refusal {
-    match place.scheme() {
-        Some(scheme) if !scheme.starts_with("http") => Refusal {
-            error: Error::Input(format!("{place}: no key frame has come yet, which tells the size")),
-            cause: Cause::Unreachable,
-        },
-        _ => Refusal::from(Error::Input(format!(
-            "{place}: the video's size or pixel format cannot be found out; the file may be cut off at its start"
-        ))),
-    }
-}
-
-fn refuse_what_is_no_file(path: &Path) -> Result<()> {
-    let meta = std::fs::metadata(path).map_err(|e| {
-        Error::Input(match e.kind() {
-            std::io::ErrorKind::NotFound => format!("{}: no such file", path.display()),
-            _ => format!("{}: cannot be read: {e}", path.display()),
-        })
-    })?;
-    if meta.is_dir() {
-        return Err(Error::Input(format!("{}: is a directory; name a video or a picture in it", path.display())));
-    }
-    if meta.is_file() && meta.len() == 0 {
-        return Err(Error::Input(format!("{}: the file is empty", path.display())));
-    }
-    Ok(())
-}
-
-fn refusal(place: &Place, options: &Options, error: ffmpeg::Error) -> Refusal {
-    let cause = match error {
-        ffmpeg::Error::HttpUnauthorized | ffmpeg::Error::HttpForbidden => Cause::Denied,
-        ffmpeg::Error::ProtocolNotFound => Cause::Unfit,
-        ffmpeg::Error::Other { errno: libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH } => Cause::Absent,
-        _ => Cause::Unreachable,
-    };
-    Refusal { error: Error::Input(unreadable(place, options, error)), cause }
-}
-
-pub(super) fn unreadable(place: &Place, options: &Options, error: ffmpeg::Error) -> String {
-    let network = matches!(place, Place::Url(_));
-    let silent = matches!(place, Place::Url(_) | Place::Camera(_)) && !options.control.stopped();
-    match error {
-        ffmpeg::Error::HttpUnauthorized => {
-            format!("{place}: the name or the password is wrong or missing; they stand in NAME:PASSWORD@HOST")
-        }
-        ffmpeg::Error::Other { errno: libc::EBUSY } => format!("{place}: is in use by another program"),
-        ffmpeg::Error::Other { errno: libc::ENOSPC } if matches!(place, Place::Camera(_)) => {
-            format!("{place}: its USB bus cannot carry so much more: try a smaller --size, or another port")
-        }
-        ffmpeg::Error::Other { errno: libc::ENODEV } => format!("{place}: was unplugged"),
-        ffmpeg::Error::HttpForbidden => format!("{place}: access is forbidden"),
-        ffmpeg::Error::HttpNotFound => format!("{place}: the server is there and knows no such stream"),
-        ffmpeg::Error::Exit if silent => {
-            format!("{place}: no data for {} s", options.timeout.as_secs_f32())
-        }
-        ffmpeg::Error::InvalidData if network => format!("{place}: what comes is not a video that FFmpeg can read"),
-        other if network => format!("{place}: cannot be reached: {other}"),
-        ffmpeg::Error::InvalidData => {
-            format!("{place}: is not a video or picture that FFmpeg can read, or its index (moov) is missing")
-        }
-        ffmpeg::Error::Eof => format!("{place}: ends before its first frame"),
-        ffmpeg::Error::Exit => format!("{place}: stopped before the first frame"),
-        other => format!("{place}: cannot be opened: {other}"),
-    }
-}
-
 /// The best video stream that is no cover picture.
 fn pick_video(context: &context::Input) -> Option<Stream<'_>> {
     let is_film = |s: &Stream<'_>| {
         s.parameters().medium() == media::Type::Video && s.disposition().bits() & ffi::AV_DISPOSITION_ATTACHED_PIC == 0
     };
     context.streams().best(media::Type::Video).filter(is_film).or_else(|| context.streams().find(is_film))
-}
-
-fn no_video(place: &Place, context: &context::Input) -> String {
-    let has = |kind| context.streams().any(|s| s.parameters().medium() == kind);
-    if has(media::Type::Video) {
-        format!("{place}: has no video, only a cover picture")
-    } else if has(media::Type::Audio) {
-        format!("{place}: has sound but no video")
-    } else {
-        format!("{place}: has no video stream")
-    }
 }
 
 fn open_decoder(place: &Place, stream: &Stream<'_>, options: &Options) -> Result<decoder::Video> {

@@ -13,8 +13,8 @@ use ffmpeg::{Rational, codec, media, rescale::Rescale};
 use ffmpeg_next as ffmpeg;
 
 use super::darkness::Darkness;
-use super::input::{Cause, Refusal};
 use super::reader::{Damage, Reader, Target};
+use super::refusal::{Cause, Refusal};
 use super::{Input, Options, Place};
 use crate::error::{Error, Result};
 use crate::frame::Frame;

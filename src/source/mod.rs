@@ -13,6 +13,7 @@ mod open;
 mod packets;
 mod place;
 mod reader;
+mod refusal;
 mod stdin;
 mod trial;
 

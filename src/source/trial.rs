@@ -4,8 +4,8 @@ use ffmpeg::decoder;
 use ffmpeg::frame::Video;
 use ffmpeg_next as ffmpeg;
 
-use super::input::unreadable;
 use super::packets::Packets;
+use super::refusal::unreadable;
 use super::{Options, Place};
 use crate::error::{Error, Result};
 

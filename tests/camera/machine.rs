@@ -3,15 +3,10 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use crate::harness::{Ran, Scratch, ffmpeg, krea, listen, run, skip};
-
-/// Nothing in these tests takes so long, on however slow a machine.
-const FOREVER: Duration = Duration::from_secs(60);
+use crate::harness::{Ran, Scratch, ffmpeg, krea, run, skip};
+use crate::recording::Recording;
 
 /// A webcam as most are: raw pictures only as fast as USB 2 carries them.
 pub(crate) const WEBCAM: &str = "\
@@ -122,86 +117,8 @@ impl Machine {
     /// Records until it is stopped.
     pub(crate) fn record(&self, out: &str, args: &[&str]) -> Recording {
         let fixed = ["run", "-o", out, "--preset", "ultrafast", "--progress", "json", "-y", "--size", "640x480"];
-        let mut command = self.krea(&[&fixed, args].concat());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (said, listener) = listen(child.stderr.take().unwrap());
-        Recording { child, said, listener: Some(listener) }
+        Recording::start(self.krea(&[&fixed, args].concat()))
     }
-}
-
-/// krea while it records, and what it has said so far.
-pub(crate) struct Recording {
-    child: Child,
-    said: Arc<Mutex<String>>,
-    listener: Option<JoinHandle<()>>,
-}
-
-impl Recording {
-    pub(crate) fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
-    }
-
-    #[track_caller]
-    pub(crate) fn wait_for(&mut self, what: &str, done: impl Fn(&str) -> bool) {
-        let begun = Instant::now();
-        while !done(&self.said()) {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("ended before '{what}', {status}: {}", self.said());
-            }
-            assert!(begun.elapsed() < FOREVER, "'{what}' does not come: {}", self.said());
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    #[track_caller]
-    pub(crate) fn says(&mut self, word: &str) {
-        self.wait_for(word, |said| said.contains(word));
-    }
-
-    /// More frames have been written than had been when this was called.
-    #[track_caller]
-    pub(crate) fn goes_on(&mut self) {
-        let before = frames(&self.said());
-        self.wait_for("more frames", |said| frames(said) > before + 10);
-    }
-
-    /// Ctrl-C; what was said until the end, and how long that took.
-    #[track_caller]
-    pub(crate) fn stop(mut self) -> (String, Duration) {
-        // SAFETY: kill(2) takes no pointer; the child has not been waited for, so its number is still its own.
-        assert_eq!(unsafe { libc::kill(i32::try_from(self.child.id()).unwrap(), libc::SIGINT) }, 0);
-        let begun = Instant::now();
-        (self.ends(130), begun.elapsed())
-    }
-
-    #[track_caller]
-    pub(crate) fn ends(&mut self, code: i32) -> String {
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(begun.elapsed() < FOREVER, "it does not end: {}", self.said());
-            sleep(Duration::from_millis(10));
-        };
-        self.listener.take().unwrap().join().unwrap();
-        let said = self.said();
-        assert!(!said.contains("panicked"), "{said}");
-        assert_eq!(status.code(), Some(code), "{said}");
-        said
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn frames(said: &str) -> u64 {
-    let count = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["frames"].as_u64();
-    said.lines().rev().find_map(count).unwrap_or(0)
 }
 
 /// Frame `number` of a video, as RGB.
