@@ -38,7 +38,7 @@ complete -c krea -n "__fish_krea_using_subcommand run" -l webcam -d 'Read a came
 complete -c krea -n "__fish_krea_using_subcommand run" -l camera-api -d 'What reads the camera: nokhwa, ffmpeg (its own demuxer), or auto, which is nokhwa, and FFmpeg where nokhwa cannot. Of the camera\'s formats the one is taken that fits --size and --fps best, else one from 640x480 to 1280x720 at 30' -r -f -a "auto\t''
 nokhwa\t''
 ffmpeg\t''"
-complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a virtual camera (v4l2:/dev/video9). Once more for a stream beside the file; it carries the picture only, and never holds the file up' -r
+complete -c krea -n "__fish_krea_using_subcommand run" -s o -l output -d 'Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a virtual camera (v4l2:/dev/video9). Once more for a stream beside the file; it carries the picture only, and never holds the file up. Without it a camera is shown in a window, as --preview does' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l bg -d 'What to put behind them: a colour, transparent, blur[=RADIUS], a picture or a video. Turns --remove-bg on' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-model -d 'auto, selfie, yolov8n-seg, or the path of an ONNX file. auto takes YOLOv8n-seg if it is on this machine, else the selfie model that is built in' -r
 complete -c krea -n "__fish_krea_using_subcommand run" -l mask-size -d 'Input size of the network, for YOLO exports of any size and models that leave it open' -r

@@ -32,8 +32,9 @@ Examples:
   In a pipe, ten seconds from the first minute on:
     ffmpeg -i in.mkv -f matroska - | krea run - --remove-bg -o - | ffplay -
     krea run talk.mp4 --remove-bg --start 1:00 --duration 10 -o part.mp4
-  In a window, which p, m and b compare with what comes in; to OBS and into a file at once:
-    krea run talk.mp4 --remove-bg --preview
+  The camera in a window, which p, m and b compare with what comes in; to OBS and into a file at once:
+    krea run --webcam --remove-bg
+    krea run --webcam --remove-bg --prompt \"cyberpunk\"
     krea run talk.mp4 --remove-bg -o out.mkv -o udp://127.0.0.1:5000
   Repaint it; only the person, or the room; with prompts that change; from words alone:
     krea run talk.mp4 --remove-bg --prompt \"cyberpunk\" -o cyberpunk.mp4
@@ -59,8 +60,9 @@ pub struct RunArgs {
 
     /// Where to write: a file, frames/%05d.png, - for standard output, a stream (udp://, srt://, rtmp://, rtsp://), or a
     /// virtual camera (v4l2:/dev/video9).
-    /// Once more for a stream beside the file; it carries the picture only, and never holds the file up
-    #[arg(short, long, value_name = "OUTPUT", required_unless_present = "preview")]
+    /// Once more for a stream beside the file; it carries the picture only, and never holds the file up. Without it a camera
+    /// is shown in a window, as --preview does
+    #[arg(short, long, value_name = "OUTPUT", required_unless_present_any = ["preview", "webcam"])]
     output: Vec<String>,
 
     /// Show a window, alone or beside -o. Keys: q ends, space pauses, p compares, m shows the mask, b the background,
@@ -307,7 +309,7 @@ impl RunArgs {
             },
             output,
             streams,
-            preview: self.preview,
+            preview: self.preview || self.output.is_empty(),
             backing: self.bg.or(self.remove_bg.then_some(Backing::GREEN)),
             despill: !self.no_despill,
             mask: crate::mask::Settings {

@@ -10,7 +10,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use harness::{assert_plays_live, frame_count, probe};
+use harness::{assert_plays_live, frame_count, probe, run};
 use machine::{LOOPBACK, Machine, WEBCAM, picture};
 use serde_json::{Value, json};
 
@@ -73,6 +73,16 @@ fn the_first_camera_is_one_that_has_pictures() {
     // By its name the other one is meant, and has none.
     let ran = machine.run(&["run", "--webcam", "krea", "-o", &out, "-y"]);
     ran.fails(3, &["krea (/dev/video0)", "another program writes to it"]);
+}
+
+#[test]
+fn without_an_output_a_camera_is_shown_in_a_window() {
+    let Some(machine) = Machine::new("without_an_output_a_camera_is_shown_in_a_window") else { return };
+    machine.plug(0, "Desk cam", "format YUYV 640x480 30\n");
+    // Where there is no screen, that is what is missing.
+    let mut command = machine.krea(&["run", "--webcam", "--remove-bg"]);
+    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    run(command).fails(5, &["no window can be opened"]);
 }
 
 #[test]
